@@ -1,0 +1,105 @@
+"""What a data set is, and how splits are drawn where its source has none."""
+
+import dataclasses
+import hashlib
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import numpy as np
+
+Split = Mapping[str, np.ndarray]
+
+
+@dataclasses.dataclass(frozen=True)
+class Spec:
+    """What a task must know of a data set: enough to build the network again without the data.
+
+    Attributes:
+        shape: of one input, (H, W, C).
+        classes: the K class names, in label order.
+        examples: in the training split.
+    """
+
+    shape: tuple[int, ...]
+    classes: tuple[str, ...]
+    examples: int
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class DataSet:
+    """A named data set in memory.
+
+    Attributes:
+        name: as it was asked for.
+        splits: "train", "validation" and "test", each with "inputs" uint8[N, H, W, C] and
+            "labels" int32[N].
+        classes: the K class names, in label order.
+        provenance: where it comes from, how it was split, and the checksum of what was read.
+    """
+
+    name: str
+    splits: Mapping[str, Split]
+    classes: tuple[str, ...]
+    provenance: Mapping[str, Any]
+
+    @property
+    def spec(self) -> Spec:
+        """Shape, classes and size."""
+        inputs = self.splits["train"]["inputs"]
+        return Spec(tuple(inputs.shape[1:]), self.classes, len(inputs))
+
+    def describe(self) -> str:
+        """One line: name, sizes, classes and source."""
+        sizes = " / ".join(
+            f"{len(split['labels']):,} {name}" for name, split in self.splits.items()
+        )
+        shape = "x".join(map(str, self.splits["train"]["inputs"].shape[1:]))
+        return (
+            f"{self.name}: {sizes} examples of {shape} in {len(self.classes)} classes, "
+            f"from {self.provenance['source']}"
+        )
+
+
+def stratified_parts(labels: np.ndarray, fractions: Iterable[float], seed: int) -> list[np.ndarray]:
+    """Disjoint index arrays, one per fraction, each with every class in the same proportion.
+
+    What the fractions leave over is the last, additional part.  A part has exactly
+    round(fraction * N) members, and each class's share of it is exact to one example.  The draw
+    is a function of ``labels`` and ``seed`` alone, today and with any later version of NumPy
+    (RandomState is the one generator whose stream is frozen).
+
+    Args:
+        labels: int[N].
+        fractions: the share of every class that goes to each part; their sum is below 1.
+        seed: of the draw.
+
+    Returns:
+        Sorted int64[n] index arrays, one more than ``fractions``.
+    """
+    random = np.random.RandomState(seed)
+    bounds = np.cumsum(list(fractions))
+    parts: list[list[np.ndarray]] = [[] for _ in range(len(bounds) + 1)]
+    seen, taken = 0, np.zeros(len(bounds), int)
+    for label in np.unique(labels):
+        members = random.permutation(np.flatnonzero(labels == label))
+        # Rounding the running totals, not each class, carries the remainders over.
+        seen += len(members)
+        cuts = np.round(bounds * seen).astype(int) - taken
+        taken += cuts
+        for part, chosen in zip(parts, np.split(members, cuts), strict=True):
+            part.append(chosen)
+    return [np.sort(np.concatenate(part)) for part in parts]
+
+
+def take(inputs: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Split:
+    """The split that consists of ``rows``."""
+    return {"inputs": inputs[rows], "labels": labels[rows].astype(np.int32)}
+
+
+def checksum(*arrays: np.ndarray) -> str:
+    """SHA-256 over shapes, types and contents."""
+    digest = hashlib.sha256()
+    for array in arrays:
+        digest.update(f"{array.dtype.str}{array.shape}".encode())
+        digest.update(np.ascontiguousarray(array).data)
+    return digest.hexdigest()

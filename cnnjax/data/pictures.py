@@ -1,0 +1,70 @@
+"""A user's own pictures, brought into the shape of a data set's inputs."""
+
+from pathlib import Path
+
+import numpy as np
+
+from cnnjax.errors import UserError
+
+_ARRAYS = {".npy", ".npz"}
+
+
+def read(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    """The pictures in one file as uint8[N, H, W, C].
+
+    Args:
+        path: an image file (one picture, resized; turned so that its background is black where
+            its border is bright), or ``.npy`` / ``.npz`` with uint8 values in 0..255 or floats in
+            0..1, of shape [N, H, W, C], [N, H, W] or [H, W].
+        shape: (H, W, C) that the network was trained on.
+
+    Raises:
+        UserError: a missing or unreadable file, or an array of another shape or range.
+    """
+    if not path.is_file():
+        raise UserError(f"--inputs={path}: there is no such file")
+    if path.suffix in _ARRAYS:
+        return _from_array(path, shape)
+    return _from_image(path, shape)[None]
+
+
+def _from_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    try:
+        array = np.load(path, allow_pickle=False)
+        if path.suffix == ".npz":
+            array = array[array.files[0]]
+    except (OSError, ValueError, IndexError, EOFError) as error:
+        raise UserError(f"--inputs={path}: cannot be read as an array ({error})") from None
+    found = array.shape
+    if array.ndim == 2:
+        array = array[None]
+    if array.ndim == 3 and shape[-1] == 1:
+        array = array[..., None]
+    if array.shape[1:] != tuple(shape) or array.ndim != len(shape) + 1 or not len(array):
+        expected = " x ".join(map(str, shape))
+        raise UserError(f"--inputs={path}: its shape is {found}; the network takes N x {expected}")
+    if np.issubdtype(array.dtype, np.floating):
+        if not (array.min() >= 0 and array.max() <= 1):
+            raise UserError(
+                f"--inputs={path}: floats must lie in 0..1; these are in "
+                f"{array.min():g}..{array.max():g}"
+            )
+        array = np.round(array * 255).astype(np.uint8)
+    if array.dtype != np.uint8:
+        raise UserError(f"--inputs={path}: its type is {array.dtype}; it must be uint8 or float")
+    return array
+
+
+def _from_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+    from PIL import Image
+
+    height, width, channels = shape
+    try:
+        with Image.open(path) as image:
+            picture = image.convert("L" if channels == 1 else "RGB")
+    except OSError as error:
+        raise UserError(f"--inputs={path}: cannot be read as an image ({error})") from None
+    array = np.asarray(picture.resize((width, height), Image.Resampling.BOX))
+    array = array.reshape(shape)
+    border = np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
+    return 255 - array if channels == 1 and border.mean() > 127 else array

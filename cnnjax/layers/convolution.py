@@ -1,0 +1,184 @@
+"""Convolutional layers: shared kernels with a connection table, and unshared kernels."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
+
+from cnnjax import ops
+from cnnjax.ops.windows import Padding, per_axis
+
+Shape = tuple[int, ...]
+BiasSharing = Literal["map", "unit", "none"]
+
+
+class Conv(nn.Module):
+    """y_j = sum_i x_i * k_ij + b_j: a convolutional layer as the primary sources vary it.
+
+    float[N, *spatial, C] -> float[N, *outputs, F], one to three spatial axes.
+
+    Attributes:
+        features: F, the number of output maps.
+        kernel_size: one int for all spatial axes, or one for each.
+        strides, padding, dilation, groups: as in :func:`cnnjax.ops.conv`.
+        connections: for every output map the input maps that feed it (LeNet-5's C3, Table I of
+            LeCun et al. 1998); all of them by default.  Only connected pairs have weights: the
+            parameter is float[*window, L], its L pairs in the order of this table.
+        shared_kernel: one kernel per output map, k_j, used on all its input maps, as the
+            lecture's formula prints it, instead of one per pair of maps, k_ij.
+        bias: ``"map"``: one per output map; ``"unit"``: one per unit (LeCun 1989);
+            ``"none"``.
+        kernel_init, bias_init: initialisers.  With a connection table ``kernel_init`` is
+            called per output map, so that it sees that map's own fan-in.
+        dtype: of the computation (default: what inputs and parameters promote to).
+        param_dtype: of the parameters.
+    """
+
+    features: int
+    kernel_size: int | Sequence[int]
+    strides: int | Sequence[int] = 1
+    padding: Padding = "valid"
+    dilation: int | Sequence[int] = 1
+    groups: int = 1
+    connections: Sequence[Sequence[int]] | None = None
+    shared_kernel: bool = False
+    bias: BiasSharing = "map"
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros_init()
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        kernel = self._kernel(per_axis(self.kernel_size, x.ndim - 2, "kernel_size"), x.shape[-1])
+        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
+        if self.shared_kernel and self.connections is None:
+            # sum_i (x_i * k_j) = (sum_i x_i) * k_j
+            x, kernel = x.sum(-1, keepdims=True), kernel[..., :1, :]
+        y = ops.conv(
+            x,
+            kernel,
+            strides=self.strides,
+            padding=self.padding,
+            dilation=self.dilation,
+            groups=self.groups,
+        )
+        return _add_bias(self, y)
+
+    def _kernel(self, window: Shape, channels: int) -> jax.Array:
+        """The kernel float[*window, C / groups, F], zero where the table has no connection."""
+        if self.shared_kernel and self.groups != 1:
+            raise ValueError("shared_kernel cannot be combined with groups")
+        if self.connections is None:
+            inputs = 1 if self.shared_kernel else channels // self.groups
+            shape = (*window, inputs, self.features)
+            kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+            if self.shared_kernel:
+                kernel = jnp.broadcast_to(kernel, (*window, channels, self.features))
+            return kernel
+        inputs, outputs = self._pairs(channels)
+        if self.shared_kernel:
+            shape = (*window, 1, self.features)
+            weights = self.param("kernel", self.kernel_init, shape, self.param_dtype)
+            weights = weights[..., 0, outputs]
+        else:
+            weights = self.param("kernel", self._init_pairs, window)
+        kernel = jnp.zeros((*window, channels, self.features), weights.dtype)
+        return kernel.at[..., inputs, outputs].set(weights, unique_indices=True)
+
+    def _pairs(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
+        """The connected (input map, output map) pairs, in the table's order."""
+        table = self.connections
+        if self.groups != 1:
+            raise ValueError("a connection table cannot be combined with groups")
+        if len(table) != self.features:
+            raise ValueError(f"the table has {len(table)} rows for {self.features} output maps")
+        for j, row in enumerate(table):
+            if not row or len(set(row)) != len(row) or not all(0 <= i < channels for i in row):
+                raise ValueError(
+                    f"row {j} of the connection table is {tuple(row)}; it must name, once each, "
+                    f"some of the input maps 0..{channels - 1}"
+                )
+        inputs = np.concatenate([np.asarray(row) for row in table])
+        outputs = np.repeat(np.arange(self.features), [len(row) for row in table])
+        return inputs, outputs
+
+    def _init_pairs(self, key: jax.Array, window: Shape) -> jax.Array:
+        kernels = [
+            self.kernel_init(key, (*window, len(row), 1), self.param_dtype)[..., 0]
+            for key, row in zip(jax.random.split(key, self.features), self.connections, strict=True)
+        ]
+        return jnp.concatenate(kernels, axis=-1)
+
+    def links(self, inputs: Shape, outputs: Shape) -> int:
+        """Connections for one example, given the shapes of inputs and outputs (with N)."""
+        window = math.prod(per_axis(self.kernel_size, len(inputs) - 2, "kernel_size"))
+        if self.connections is None:
+            pairs = inputs[-1] // self.groups * self.features
+        else:
+            pairs = sum(map(len, self.connections))
+        return math.prod(outputs[1:-1]) * (window * pairs + _bias_links(self))
+
+
+class LocalConv(nn.Module):
+    """A locally connected layer: windows as in a convolution, but every unit's weights its own.
+
+    float[N, *spatial, C] -> float[N, *outputs, F]; the parameter is
+    float[*outputs, *window, C, F], so the input size is fixed once initialised.
+
+    Attributes: as those of :class:`Conv`; the bias is one per unit unless said otherwise.
+
+    Source: LeCun 1989, "Generalization and Network Design Strategies", Net-3.
+    """
+
+    features: int
+    kernel_size: int | Sequence[int]
+    strides: int | Sequence[int] = 1
+    padding: Padding = "valid"
+    bias: BiasSharing = "unit"
+    kernel_init: Callable = nn.initializers.lecun_normal()
+    bias_init: Callable = nn.initializers.zeros_init()
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        window = per_axis(self.kernel_size, x.ndim - 2, "kernel_size")
+        like = jax.ShapeDtypeStruct((*window, x.shape[-1], self.features), x.dtype)
+        slide = lambda x, kernel: ops.conv(x, kernel, strides=self.strides, padding=self.padding)
+        outputs = jax.eval_shape(slide, x, like).shape[1:-1]
+        kernel = self.param("kernel", self._init_positions, outputs, like.shape)
+        x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
+        y = ops.local_conv(x, kernel, strides=self.strides, padding=self.padding)
+        return _add_bias(self, y)
+
+    def _init_positions(self, key: jax.Array, outputs: Shape, shape: Shape) -> jax.Array:
+        """Each position drawn as a kernel of its own, so that the fan-in is that of one unit."""
+        keys = jax.random.split(key, math.prod(outputs))
+        kernels = jax.vmap(lambda key: self.kernel_init(key, shape, self.param_dtype))(keys)
+        return kernels.reshape(*outputs, *shape)
+
+    def links(self, inputs: Shape, outputs: Shape) -> int:
+        """Connections for one example, given the shapes of inputs and outputs (with N)."""
+        window = math.prod(per_axis(self.kernel_size, len(inputs) - 2, "kernel_size"))
+        pairs = inputs[-1] * self.features
+        return math.prod(outputs[1:-1]) * (window * pairs + _bias_links(self))
+
+
+def _add_bias(layer: Conv | LocalConv, y: jax.Array) -> jax.Array:
+    if layer.bias == "none":
+        return y
+    if layer.bias not in ("map", "unit"):
+        raise ValueError(f"bias is {layer.bias!r}; it must be 'map', 'unit' or 'none'")
+    shape = y.shape[-1:] if layer.bias == "map" else y.shape[1:]
+    bias = layer.param("bias", layer.bias_init, shape, layer.param_dtype)
+    return y + bias.astype(y.dtype).reshape((1,) * (y.ndim - bias.ndim) + shape)
+
+
+def _bias_links(layer: Conv | LocalConv) -> int:
+    return 0 if layer.bias == "none" else layer.features

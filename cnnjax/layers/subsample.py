@@ -1,0 +1,51 @@
+"""Subsampling with a trained coefficient and bias per map."""
+
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import linen as nn
+from flax.linen.dtypes import promote_dtype
+
+from cnnjax import ops
+from cnnjax.ops.windows import per_axis
+
+
+class Subsample(nn.Module):
+    """y = coefficient * (sum over the window) + bias, both trained, one of each per map.
+
+    float[N, *spatial, C] -> float[N, *outputs, C].  The squashing function that follows it in
+    LeNet-5 is the caller's.
+
+    Attributes:
+        window: size; windows lie side by side.
+        coefficient_init: by default 1 / window size: it starts as the mean.
+        bias_init: initialiser.
+        dtype: of the computation (default: what inputs and parameters promote to).
+        param_dtype: of the parameters.
+
+    Source: LeCun et al. 1998, section II.B, layer S2.
+    """
+
+    window: int | Sequence[int] = 2
+    coefficient_init: Callable | None = None
+    bias_init: Callable = nn.initializers.zeros_init()
+    dtype: Any = None
+    param_dtype: Any = jnp.float32
+
+    @nn.compact
+    def __call__(self, x: jax.Array) -> jax.Array:
+        size = math.prod(per_axis(self.window, x.ndim - 2, "window"))
+        init = self.coefficient_init or nn.initializers.constant(1 / size)
+        coefficient = self.param("coefficient", init, x.shape[-1:], self.param_dtype)
+        bias = self.param("bias", self.bias_init, x.shape[-1:], self.param_dtype)
+        x, coefficient, bias = promote_dtype(x, coefficient, bias, dtype=self.dtype)
+        per_map = (1,) * (x.ndim - 1) + x.shape[-1:]
+        return ops.sum_pool(x, self.window) * coefficient.reshape(per_map) + bias.reshape(per_map)
+
+    def links(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> int:
+        """Connections for one example, given the shapes of inputs and outputs (with N)."""
+        window = math.prod(per_axis(self.window, len(inputs) - 2, "window"))
+        return math.prod(outputs[1:]) * (window + 1)

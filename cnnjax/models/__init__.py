@@ -1,0 +1,10 @@
+"""Networks.  Each returns ``(logits, features)``; ``features`` maps names to activations.
+
+Pictures, probes and transfer read ``features`` and need no hooks; what nobody reads costs
+nothing under ``jit``.
+"""
+
+from cnnjax.models.lenet import LeNet1, LeNet5, ModernLeNet
+from cnnjax.models.summary import LayerSummary, summarize
+
+__all__ = ["LayerSummary", "LeNet1", "LeNet5", "ModernLeNet", "summarize"]

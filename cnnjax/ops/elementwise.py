@@ -1,0 +1,32 @@
+"""Functions of one element at a time."""
+
+import jax
+import jax.numpy as jnp
+
+
+def scaled_tanh(a: jax.Array) -> jax.Array:
+    """The squashing function f(a) = 1.7159 tanh(2a / 3), float[...] -> float[...].
+
+    Its constants make f(1) = 1 and f(-1) = -1, with the largest curvature there.
+
+    Source: LeCun et al. 1998, section II.B, equation 6 and appendix A.
+    """
+    return 1.7159 * jnp.tanh(2 / 3 * a)
+
+
+def dropout(x: jax.Array, keys: jax.Array, rate: jax.Array | float) -> jax.Array:
+    """Set a fraction ``rate`` of the elements to zero and scale up the others by 1 / (1 - rate).
+
+    Args:
+        x: float[N, ...].
+        keys: key[N], one random key per example.  An example's mask depends on its own key
+            alone, so it is the same however the batch is divided among devices.
+        rate: 0 <= rate < 1; may be traced.
+
+    Returns:
+        float[N, ...], of ``x``'s dtype.
+
+    Source: Srivastava et al. 2014, with the scaling moved to training time.
+    """
+    keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
+    return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)

@@ -1,0 +1,1 @@
+"""Rows and results -> pictures and tables.  Reads run directories only."""

@@ -1,0 +1,233 @@
+"""Train, evaluate or predict: what ``launch.py`` does, to be called from anywhere.
+
+An experiment is a module with ``Config`` (a frozen dataclass), ``plan(config) -> Plan`` and
+``task(config, spec) -> Task``; its config has the fields ``dataset`` and ``hparams``.
+"""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import flatten_dict, unflatten_dict
+from safetensors.numpy import load_file, save_file
+
+from cnnjax import config as configuration
+from cnnjax import data
+from cnnjax.data import pictures
+from cnnjax.errors import UserError
+from cnnjax.observers import RunObserver, Signals
+from cnnjax.run_directory import RunDirectory, source_revision, versions, write_json
+from cnnjax.training import Devices, measure, predict
+from cnnjax.training.checkpoints import Checkpoints
+from cnnjax.training.loop import Interrupted, fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Places:
+    """Where a run reads and writes, and on what it runs; nothing that the result depends on.
+
+    Attributes:
+        workdir: the run directory.
+        data_dir, manual_dir: as in :func:`cnnjax.data.load`.
+        parallel: as in :class:`cnnjax.training.Devices`.
+        checkpoint_seconds: time between checkpoints.
+    """
+
+    workdir: Path
+    data_dir: Path | None = None
+    manual_dir: Path | None = None
+    parallel: str = "auto"
+    checkpoint_seconds: float = 30.0
+
+
+class Stopped(Exception):
+    """Training was stopped by a signal and saved; ``exit_code`` is the conventional one."""
+
+    def __init__(self, message: str, exit_code: int):
+        super().__init__(message)
+        self.exit_code = exit_code
+
+
+def train(
+    name: str,
+    experiment: ModuleType,
+    config: Any,
+    places: Places,
+    argv: Sequence[str] = (),
+    say: Callable[[str], None] = print,
+) -> dict[str, Any]:
+    """Train from the start, or from where the run in ``places.workdir`` ended.
+
+    Args:
+        name: of the experiment.
+        experiment: its module.
+        config: its configuration.
+        places: where.
+        argv: recorded in config.json.
+        say: receives lines for the user.
+
+    Returns:
+        The content of result.json.
+
+    Raises:
+        UserError: anything that is wrong with data, configuration or run directory.
+        Stopped: a signal arrived; the run was saved.
+    """
+    devices = Devices(places.parallel)
+    run = RunDirectory(places.workdir)
+    run.check(name, config)
+    if run.finished():
+        say(f"{run.path}: this run is finished already")
+        return run.read("result.json")
+    dataset = data.load(config.dataset, places.data_dir, places.manual_dir)
+    say(dataset.describe())
+    task = experiment.task(config, dataset.spec)
+    plan = experiment.plan(config)
+    run.open(name, config, argv)
+    checkpoints = Checkpoints(
+        run.checkpoints,
+        every_seconds=places.checkpoint_seconds,
+        warn=lambda message: say(f"warning: {message}"),
+    )
+    with Signals() as signals:
+        observer = RunObserver(run, plan.epochs, dataset.spec.examples, signals)
+        resumed = checkpoints.latest()
+        rows = run.keep_rows(resumed or 0)
+        verb = "training" if resumed is None else f"resuming at step {resumed:,}"
+        say(f"{verb} on {devices.describe()}, in {run.path}")
+        observer.start(rows)
+        try:
+            fitted = fit(
+                task,
+                dataset.splits,
+                config.hparams,
+                plan,
+                devices=devices,
+                checkpoints=checkpoints,
+                observer=observer,
+            )
+        except Interrupted as stop:
+            raise Stopped(
+                f"{signals.received.name}: saved at step {stop.step:,} in {run.checkpoints}; "
+                f"the same command goes on from there",
+                128 + signals.received,
+            ) from None
+        finally:
+            observer.close()
+    params = jax.device_get(fitted.params)
+    logits_of = predict(task, devices)
+    measured = {}
+    for split, examples in dataset.splits.items():
+        logits = logits_of(params, examples["inputs"])
+        measured[split] = measure(task, logits, examples["labels"], config.hparams)
+        if split == "test":
+            np.savez(run.path / "predictions.npz", labels=examples["labels"], logits=logits)
+    _save_model(run, params)
+    result = {
+        "experiment": name,
+        **{split: measured[split] for split in ("test", "validation", "train")},
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "epochs": fitted.epochs,
+        "selected_epoch": fitted.selected_epoch,
+        "seconds": round(fitted.seconds, 2),
+        "seed": plan.seed,
+        "config": configuration.to_dict(config),
+        "data": {**dataclasses.asdict(dataset.spec), **dataset.provenance},
+        "devices": devices.describe(),
+        "versions": versions(),
+        "source": source_revision(),
+        "model_sha256": _sha256(run.path / "model.safetensors"),
+    }
+    write_json(run.path / "result.json", result)
+    return run.read("result.json")
+
+
+def evaluate(
+    name: str, experiment: ModuleType, config: Any, places: Places
+) -> dict[str, dict[str, float]]:
+    """Measure a finished run's model again, on every split.
+
+    Returns:
+        split -> {"accuracy", "loss", "count"}.
+
+    Raises:
+        UserError: the run is not finished or its model is damaged.
+    """
+    dataset = data.load(config.dataset, places.data_dir, places.manual_dir)
+    params, spec, _ = load_model(RunDirectory(places.workdir))
+    if spec != dataset.spec:
+        raise UserError(f"{places.workdir}: the model was trained on {spec}, not {dataset.spec}")
+    task = experiment.task(config, spec)
+    logits_of = predict(task, Devices(places.parallel))
+    return {
+        split: measure(
+            task, logits_of(params, examples["inputs"]), examples["labels"], config.hparams
+        )
+        for split, examples in dataset.splits.items()
+    }
+
+
+def classify(
+    experiment: ModuleType, config: Any, places: Places, inputs: Sequence[Path]
+) -> list[tuple[str, list[tuple[str, float]]]]:
+    """Class probabilities for a user's pictures, by a finished run's model.
+
+    Args:
+        experiment, config, places: of the run.
+        inputs: image or array files.
+
+    Returns:
+        For every picture its name and its (class, probability) pairs, most probable first.
+
+    Raises:
+        UserError: the run is not finished, or a file is no suitable picture.
+    """
+    params, spec, _ = load_model(RunDirectory(places.workdir))
+    task = experiment.task(config, spec)
+    names, batches = [], []
+    for path in inputs:
+        batch = pictures.read(path, spec.shape)
+        batches.append(batch)
+        names += [str(path)] if len(batch) == 1 else [f"{path}[{i}]" for i in range(len(batch))]
+    logits = predict(task, Devices("single"))(params, np.concatenate(batches))
+    answers = []
+    for name, probabilities in zip(names, np.asarray(jax.nn.softmax(logits)), strict=True):
+        order = np.argsort(-probabilities)
+        answers.append((name, [(spec.classes[k], float(probabilities[k])) for k in order]))
+    return answers
+
+
+def load_model(run: RunDirectory) -> tuple[Any, data.Spec, dict[str, Any]]:
+    """A finished run's parameters, what they were trained on, and the result.
+
+    Raises:
+        UserError: there is no finished run, or its model file is damaged.
+    """
+    if not run.finished():
+        raise UserError(f"{run.path}: holds no finished run; train it first (--mode=train)")
+    result = run.read("result.json")
+    path = run.path / "model.safetensors"
+    if not path.exists() or _sha256(path) != result["model_sha256"]:
+        raise UserError(f"{path}: is missing or damaged (its checksum is not that of the result)")
+    params = unflatten_dict(load_file(path), sep="/")
+    stored = result["data"]
+    spec = data.Spec(tuple(stored["shape"]), tuple(stored["classes"]), stored["examples"])
+    return params, spec, result
+
+
+def _save_model(run: RunDirectory, params: Any) -> None:
+    path = run.path / "model.safetensors"
+    temporary = path.with_name("model.safetensors.tmp")
+    flat = {name: np.asarray(leaf) for name, leaf in flatten_dict(params, sep="/").items()}
+    save_file(flat, temporary, metadata={"config": json.dumps(run.read("config.json")["config"])})
+    temporary.replace(path)
+
+
+def _sha256(path: Path) -> str:
+    return hashlib.sha256(path.read_bytes()).hexdigest()

@@ -1,0 +1,200 @@
+"""The files of one run: what it was asked, what it measured, what came out.
+
+config.json       everything needed to run it again: config, argv, versions, source revision
+metrics.jsonl     one row per epoch
+checkpoints/      the whole state, for resuming
+model.safetensors the selected parameters, by path ("C1/kernel")
+predictions.npz   labels int32[N] and logits float32[N, K] of the test split
+result.json       the figures, written last: a run is finished when it is there
+events.out.*      TensorBoard
+report/           pictures
+"""
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import os
+import platform
+import shlex
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cnnjax import __version__, config
+from cnnjax.errors import UserError
+
+_QUIET = {"capture_output": True, "text": True, "check": False}
+_PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
+
+
+def default_path(experiment: str, settings: Any) -> Path:
+    """``runs/EXPERIMENT-DIGEST``: the same configuration finds its own run again."""
+    text = json.dumps(config.to_dict(settings), sort_keys=True)
+    return Path("runs") / f"{experiment}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+class RunDirectory:
+    """A run's files, at ``path``."""
+
+    def __init__(self, path: str | Path):
+        self.path = Path(path).expanduser()
+        self._lock: Any = None
+
+    @property
+    def checkpoints(self) -> Path:
+        """Where checkpoints lie."""
+        return self.path / "checkpoints"
+
+    @property
+    def report(self) -> Path:
+        """Where pictures lie."""
+        return self.path / "report"
+
+    def check(self, experiment: str, settings: Any) -> None:
+        """Check that the directory is free for this run, or holds it already; writes nothing.
+
+        Raises:
+            UserError: it holds files that are no run, or a run of another experiment or
+                configuration (named field by field).
+        """
+        if not self.path.exists():
+            return
+        if not self.path.is_dir():
+            raise UserError(f"--workdir={self.path}: is a file; name a folder")
+        if not (self.path / "config.json").exists():
+            others = sorted(path.name for path in self.path.iterdir() if path.name != ".lock")
+            if others:
+                raise UserError(
+                    f"--workdir={self.path}: holds files but no run (config.json is missing; "
+                    f"there is {others[0]}); name an empty or a new folder"
+                )
+            return
+        stored = self.read("config.json")
+        if stored["experiment"] != experiment:
+            raise UserError(
+                f"--workdir={self.path}: holds a run of --experiment={stored['experiment']}, "
+                f"not of {experiment}; name another folder"
+            )
+        changed = config.differences(settings, stored["config"])
+        if changed:
+            raise UserError(
+                f"--workdir={self.path}: holds a run with another configuration: "
+                f"{'; '.join(changed)}; name another folder, or repeat that configuration"
+            )
+
+    def open(self, experiment: str, settings: Any, argv: Sequence[str]) -> None:
+        """Hold the directory for this process; record a new run in it.
+
+        Raises:
+            UserError: as :meth:`check`; also if it cannot be written or another process holds it.
+        """
+        self.check(experiment, settings)
+        try:
+            self.path.mkdir(parents=True, exist_ok=True)
+            self._acquire()
+        except OSError as error:
+            raise UserError(
+                f"--workdir={self.path}: cannot be written ({error.strerror}); name another folder"
+            ) from None
+        if not (self.path / "config.json").exists():
+            write_json(
+                self.path / "config.json",
+                {
+                    "experiment": experiment,
+                    "config": config.to_dict(settings),
+                    "argv": list(argv),
+                    "versions": versions(),
+                    "source": source_revision(),
+                },
+            )
+
+    def read(self, name: str) -> dict[str, Any]:
+        """A JSON file of the run.
+
+        Raises:
+            UserError: it is missing or damaged.
+        """
+        path = self.path / name
+        try:
+            return json.loads(path.read_text())
+        except FileNotFoundError:
+            raise UserError(f"{path}: there is no such file; is this a run's folder?") from None
+        except (OSError, ValueError) as error:
+            raise UserError(f"{path}: cannot be read ({error})") from None
+
+    def finished(self) -> bool:
+        """Whether the run has its result."""
+        return (self.path / "result.json").exists()
+
+    def rows(self) -> list[dict[str, Any]]:
+        """The rows of metrics.jsonl; a last line that a kill cut short is left out."""
+        path = self.path / "metrics.jsonl"
+        if not path.exists():
+            return []
+        rows = []
+        for line in path.read_text().splitlines():
+            try:
+                rows.append(json.loads(line))
+            except ValueError:
+                break
+        return rows
+
+    def append_row(self, row: Mapping[str, Any]) -> None:
+        """Add one row to metrics.jsonl."""
+        with open(self.path / "metrics.jsonl", "a") as file:
+            file.write(json.dumps(row) + "\n")
+
+    def keep_rows(self, step: int) -> list[dict[str, Any]]:
+        """Drop the rows after ``step``, which a resumed run will write again; return the others."""
+        rows = [row for row in self.rows() if row["step"] <= step]
+        path = self.path / "metrics.jsonl"
+        write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
+        return rows
+
+    def _acquire(self) -> None:
+        """Hold the run for this process; the system lets go when the process ends."""
+        self._lock = open(self.path / ".lock", "w")
+        try:
+            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UserError(f"--workdir={self.path}: another process is running there") from None
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a JSON file, whole or not at all."""
+    write_text(path, json.dumps(content, indent=2) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a text file, whole or not at all."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text)
+    os.replace(temporary, path)
+
+
+def versions() -> dict[str, str]:
+    """Versions of everything that figures depend on."""
+    found = {"cnnjax": __version__, "python": platform.python_version()}
+    return found | {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+def source_revision() -> str | None:
+    """The git commit of the source, with "+" if it has changes; None outside a checkout."""
+    root = Path(__file__).parent.parent
+    git = ["git", "-C", str(root)]
+    try:
+        top = subprocess.run([*git, "rev-parse", "--show-toplevel", "HEAD"], **_QUIET)
+        changes = subprocess.run([*git, "status", "--porcelain", "-uno"], **_QUIET)
+    except OSError:
+        return None
+    if top.returncode or Path(top.stdout.split()[0]).resolve() != root.resolve():
+        return None
+    return top.stdout.split()[1] + ("+" if changes.stdout else "")
+
+
+def command(arguments: Sequence[str]) -> str:
+    """A command line that a person can paste."""
+    return shlex.join([Path(sys.executable).name, "launch.py", *arguments])

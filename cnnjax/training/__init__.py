@@ -1,0 +1,27 @@
+"""State, step, loop, checkpoints, devices.  Knows no particular model and no particular data.
+
+Everything turns around one pure function, ``train_step(task, state, batch, hparams)``: it is
+jitted on one device, jitted with a sharded batch, put under ``shard_map`` or ``pmap``, and
+vmapped over trials, always the same function.
+"""
+
+from cnnjax.training.devices import Devices
+from cnnjax.training.evaluation import measure, predict
+from cnnjax.training.loop import Fitted, Plan, fit
+from cnnjax.training.step import TrainState, init_state, stream, train_step
+from cnnjax.training.task import Task, cross_entropy
+
+__all__ = [
+    "Devices",
+    "Fitted",
+    "Plan",
+    "Task",
+    "TrainState",
+    "cross_entropy",
+    "fit",
+    "init_state",
+    "measure",
+    "predict",
+    "stream",
+    "train_step",
+]

@@ -1,0 +1,150 @@
+"""Checkpoints: Orbax for the arrays, checksums of our own for trust.
+
+Orbax finishes a checkpoint with a rename, so a kill leaves none half-written; but it restores
+flipped bytes without an error.  Beside every finished step ``N`` therefore lies ``N.sha256``
+with the checksum of each of its files, in the format of ``sha256sum -c``.  A step counts only
+when all of them match.
+"""
+
+import hashlib
+import os
+import shutil
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import orbax.checkpoint as ocp
+
+from cnnjax.errors import UserError
+
+
+class Checkpoints:
+    """The checkpoints of one run.
+
+    Args:
+        directory: created when the first step is saved.
+        keep: how many of the latest steps are kept; older ones serve where a newer is damaged.
+            The best parameters so far are part of every checkpoint.
+        every_seconds: how often :meth:`due` says yes.
+        warn: is told, in one line, of a damaged checkpoint.
+    """
+
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        keep: int = 2,
+        every_seconds: float = 30.0,
+        warn: Callable[[str], None] = lambda message: None,
+    ):
+        self.directory = Path(directory).absolute()
+        self._keep = keep
+        self._every_seconds = every_seconds
+        self._last_save = time.monotonic()
+        self._warn = warn
+        self._manager: ocp.CheckpointManager | None = None
+
+    def due(self) -> bool:
+        """Whether ``every_seconds`` have passed since the last save."""
+        return time.monotonic() - self._last_save >= self._every_seconds
+
+    def save(self, step: int, tree: Any, meta: Mapping[str, Any]) -> None:
+        """Save ``tree`` (a pytree of arrays) and ``meta`` (plain JSON) as ``step``, durably."""
+        arguments = ocp.args.Composite(
+            tree=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(dict(meta))
+        )
+        if not self._open().save(step, args=arguments):
+            raise RuntimeError(f"{self.directory}: step {step} is not later than what is there")
+        self._manager.wait_until_finished()
+        _write_durably(self._manifest(step), _checksums(self.directory / str(step)))
+        for manifest in self.directory.glob("*.sha256"):
+            if not (self.directory / manifest.stem).is_dir():
+                manifest.unlink()
+        self._last_save = time.monotonic()
+
+    def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The newest step whose checksums match, or None where nothing was saved.
+
+        Args:
+            like: a pytree of arrays: structure, shapes, types and placement of the result.
+
+        Returns:
+            The tree and the meta saved with it.
+
+        Raises:
+            UserError: there are checkpoints, but every one is damaged.
+        """
+        good = self.latest()
+        for step in self._steps():
+            if not self._manifest(step).exists():
+                # Killed between Orbax's rename and our checksums: a save that was not finished.
+                shutil.rmtree(self.directory / str(step))
+            elif good is None or step > good:
+                self._warn(f"{self.directory / str(step)} is damaged: its checksums do not match")
+        damaged = [step for step in self._steps() if good is None or step > good]
+        if good is None:
+            if damaged:
+                raise UserError(
+                    f"{self.directory}: no checkpoint is undamaged; restore it from a copy, or "
+                    f"start over in another --workdir"
+                )
+            return None
+        for step in damaged:
+            self._set_aside(step)
+        targets = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        arguments = ocp.args.Composite(
+            tree=ocp.args.StandardRestore(targets), meta=ocp.args.JsonRestore()
+        )
+        restored = self._open().restore(good, args=arguments)
+        return restored["tree"], restored["meta"]
+
+    def latest(self) -> int | None:
+        """The newest step whose checksums match."""
+        for step in reversed(self._steps()):
+            manifest = self._manifest(step)
+            if manifest.exists() and manifest.read_bytes() == _checksums(
+                self.directory / str(step)
+            ):
+                return step
+        return None
+
+    def _steps(self) -> list[int]:
+        names = (path.name for path in self.directory.glob("*") if path.is_dir())
+        return sorted(int(name) for name in names if name.isdigit())
+
+    def _manifest(self, step: int) -> Path:
+        return self.directory / f"{step}.sha256"
+
+    def _set_aside(self, step: int) -> None:
+        aside = self.directory / f"damaged-{step}"
+        shutil.rmtree(aside, ignore_errors=True)
+        (self.directory / str(step)).rename(aside)
+        self._manifest(step).unlink(missing_ok=True)
+
+    def _open(self) -> ocp.CheckpointManager:
+        if self._manager is None:
+            options = ocp.CheckpointManagerOptions(
+                max_to_keep=self._keep, enable_async_checkpointing=False, create=True
+            )
+            self._manager = ocp.CheckpointManager(self.directory, options=options)
+        return self._manager
+
+
+def _checksums(directory: Path) -> bytes:
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(directory.parent)}\n"
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    ]
+    return "".join(lines).encode()
+
+
+def _write_durably(path: Path, content: bytes) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    with open(temporary, "wb") as file:
+        file.write(content)
+        file.flush()
+        os.fsync(file.fileno())
+    temporary.replace(path)

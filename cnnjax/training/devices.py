@@ -1,0 +1,151 @@
+"""The ways to run the one step on the devices there are."""
+
+import functools
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jax import lax
+from jax.sharding import AxisType, NamedSharding, PartitionSpec
+
+from cnnjax.errors import UserError
+from cnnjax.training.compilation import jit
+
+WAYS = ("auto", "single", "sharded", "shard_map", "pmap")
+_AXIS = "data"
+
+Step = Callable[..., Any]
+"""``step(carry, data, rows, weights, hparams, *, axis_name=None) -> carry``."""
+
+
+class Devices:
+    """Where a program runs, and how a batch is divided.
+
+    Args:
+        way: ``"single"``: one device; ``"sharded"``: jit with the batch sharded over a mesh;
+            ``"shard_map"`` and ``"pmap"``: the same step inside these transformations;
+            ``"auto"``: sharded where there is more than one device, else single.
+        devices: by default all local ones.
+        one_program: run all steps of a call in one program instead of a loop of asynchronous
+            calls.  By default on accelerators, where a call costs more than a small step; not
+            on CPU, where XLA runs what is inside a loop on one thread, and convolution
+            gradients there with a naive kernel.  ``pmap`` always loops.
+
+    All ways compute the same update to float tolerance, with the same dropout masks.
+    """
+
+    def __init__(
+        self,
+        way: str = "auto",
+        devices: Sequence[jax.Device] | None = None,
+        one_program: bool | None = None,
+    ):
+        if way not in WAYS:
+            raise UserError(f"--parallel={way}: valid are {', '.join(WAYS)}")
+        devices = list(devices or jax.local_devices())
+        if way == "auto":
+            way = "sharded" if len(devices) > 1 else "single"
+        self.way = way
+        self.devices = devices[:1] if way == "single" else devices
+        if one_program is None:
+            one_program = self.platform != "cpu"
+        self.one_program = one_program and way != "pmap"
+        self._mesh = jax.make_mesh(
+            (len(self.devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
+        )
+
+    @property
+    def platform(self) -> str:
+        """``"cpu"``, ``"gpu"`` or ``"tpu"``."""
+        return self.devices[0].platform
+
+    def describe(self) -> str:
+        """One phrase for the log, as "8 cpu devices (sharded)"."""
+        count = len(self.devices)
+        return f"{count} {self.platform} device{'s' * (count > 1)} ({self.way})"
+
+    def width(self, batch_size: int) -> int:
+        """``batch_size`` rounded up to a multiple of the number of devices."""
+        return -(-batch_size // len(self.devices)) * len(self.devices)
+
+    def replicate(self, tree: Any) -> Any:
+        """``tree`` on every device."""
+        return jax.device_put(tree, self._sharding())
+
+    def divide(self, rows: Any) -> Any:
+        """Arrays [S, W] with their columns divided among the devices, as programs expect them."""
+        if self.way == "pmap":
+            count = len(self.devices)
+            return jax.tree.map(lambda r: r.reshape(r.shape[0], count, -1), rows)
+        return jax.device_put(rows, self._sharding(None, _AXIS))
+
+    def program(self, step: Step) -> Callable[..., Any]:
+        """Compile ``advance(carry, data, rows, weights, hparams, steps) -> carry``.
+
+        The pure ``step`` selects its own columns of ``rows`` by the carry's step.  ``carry`` is
+        donated; ``advance`` returns before the device has finished.
+        """
+        if self.way == "pmap":
+            # The data axis leads the columns; everything else is broadcast.
+            once = jax.pmap(
+                functools.partial(step, axis_name=_AXIS),
+                _AXIS,
+                in_axes=(None, None, 1, 1, None),
+                out_axes=None,
+                devices=self.devices,
+            )
+            return _loop(once)
+        if self.way == "shard_map":
+            spec, columns = PartitionSpec(), PartitionSpec(None, _AXIS)
+            step = jax.shard_map(
+                functools.partial(step, axis_name=_AXIS),
+                mesh=self._mesh,
+                in_specs=(spec, spec, columns, columns, spec),
+                out_specs=spec,
+                # The step sums gradients itself, as pmap wants it.
+                check_vma=False,
+            )
+        place = {"donate_argnums": 0, "out_shardings": self._sharding()}
+        if not self.one_program:
+            return _loop(jit(step, **place))
+
+        def advance(carry, data, rows, weights, hparams, steps):
+            body = lambda _, carry: step(carry, data, rows, weights, hparams)
+            return lax.fori_loop(0, steps, body, carry)
+
+        return jit(advance, **place)
+
+    def apply(self, function: Callable[[Any, jax.Array], jax.Array]) -> Callable[..., np.ndarray]:
+        """``run(params, inputs, batch_size) -> array``: ``function(params, batch)`` on all rows.
+
+        Batches are padded to equal size and their padding is cut off again.
+        """
+        compiled = jit(function, out_shardings=self._sharding())
+
+        def run(params: Any, inputs: np.ndarray | jax.Array, batch_size: int) -> np.ndarray:
+            width = self.width(min(batch_size, len(inputs)))
+            outputs = []
+            for start in range(0, len(inputs), width):
+                batch = inputs[start : start + width]
+                missing = width - len(batch)
+                if missing:
+                    batch = jnp.pad(batch, ((0, missing),) + ((0, 0),) * (batch.ndim - 1))
+                batch = jax.device_put(batch, self._sharding(_AXIS))
+                outputs.append((compiled(params, batch), width - missing))
+            return np.concatenate([np.asarray(output)[:count] for output, count in outputs])
+
+        return run
+
+    def _sharding(self, *axes: str | None) -> NamedSharding:
+        return NamedSharding(self._mesh, PartitionSpec(*axes))
+
+
+def _loop(once: Callable[..., Any]) -> Callable[..., Any]:
+    def advance(carry, data, rows, weights, hparams, steps):
+        for _ in range(steps):
+            carry = once(carry, data, rows, weights, hparams)
+        return carry
+
+    return advance

@@ -1,0 +1,302 @@
+"""Training from the first step, or the last checkpoint, to the selected parameters."""
+
+import dataclasses
+import functools
+import time
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from flax import struct
+
+from cnnjax.data.order import epoch_rows
+from cnnjax.errors import UserError
+from cnnjax.training.checkpoints import Checkpoints
+from cnnjax.training.compilation import jit
+from cnnjax.training.devices import Devices
+from cnnjax.training.evaluation import accuracy_and_loss, measure, predict
+from cnnjax.training.step import Metrics, TrainState, init_state, stream, train_step
+from cnnjax.training.task import Hparams, Task
+
+_STEPS_BETWEEN_CHECKS = 16  # of the stop request and the clock, where steps are single calls
+_SECONDS_BETWEEN_REPORTS = 0.5
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """How long to train, and which parameters to keep.
+
+    Attributes:
+        epochs: passes over the training split.
+        batch_size: examples in an update; the last of an epoch has what is left.
+        seed: of initial weights, order and dropout.
+        patience: epochs without a better validation result after which to stop early.
+        select: the parameters after the "best" epoch on validation, or the "last".
+    """
+
+    epochs: int
+    batch_size: int
+    seed: int = 0
+    patience: int | None = None
+    select: Literal["best", "last"] = "best"
+
+
+class Observer:
+    """What wants to know how training goes, or to end it; by default nothing does."""
+
+    def progress(self, epoch: int, step: int, steps: int, means: Mapping[str, float]) -> None:
+        """About twice a second: ``step`` of the ``steps`` of ``epoch`` (0, 1, ...) are done."""
+
+    def epoch_end(self, row: Mapping[str, Any]) -> None:
+        """After every epoch, with its row of metrics."""
+
+    def should_stop(self) -> bool:
+        """Whether to save and end now."""
+        return False
+
+
+class Interrupted(Exception):
+    """Training was asked to stop; ``step`` is where its state was saved, if it was."""
+
+    def __init__(self, step: int):
+        super().__init__(f"stopped at step {step}")
+        self.step = step
+
+
+class Diverged(UserError):
+    """The loss became infinite or not a number."""
+
+
+@struct.dataclass
+class Best:
+    """The parameters after the best epoch so far: highest validation accuracy, then lowest loss."""
+
+    params: Any
+    epoch: jax.Array
+    accuracy: jax.Array
+    loss: jax.Array
+
+
+@struct.dataclass
+class Progress:
+    """All that a resumed run needs: the state, the unfinished epoch's sums, and the best so far."""
+
+    state: TrainState
+    totals: Metrics
+    best: Best
+
+
+@dataclasses.dataclass(frozen=True)
+class Fitted:
+    """The result: the selected parameters and the epoch after which they were taken (1, 2, ...)."""
+
+    params: Any
+    selected_epoch: int
+    epochs: int
+    seconds: float
+
+
+def init_progress(task: Task, inputs: jax.Array, hparams: Hparams, seed: jax.Array) -> Progress:
+    """Progress before the first step; pure."""
+    state = init_state(task, seed, inputs, hparams)
+    best = Best(
+        params=state.params,
+        epoch=jnp.zeros((), jnp.int32),
+        accuracy=jnp.full((), -1.0),
+        loss=jnp.full((), jnp.inf),
+    )
+    return Progress(state=state, totals=_no_totals(), best=best)
+
+
+def keep_best(best: Best, params: Any, epoch: int, accuracy: float, loss: float) -> Best:
+    """``best``, or the present epoch where it is better; pure, so it works per trial under vmap."""
+    better = (accuracy > best.accuracy) | ((accuracy == best.accuracy) & (loss < best.loss))
+    now = Best(params=params, epoch=epoch, accuracy=accuracy, loss=loss)
+    choose = lambda new, old: jnp.where(better, new, old).astype(old.dtype)
+    return jax.tree.map(choose, now, best)
+
+
+def fit(
+    task: Task,
+    splits: Mapping[str, Mapping[str, np.ndarray]],
+    hparams: Hparams,
+    plan: Plan,
+    *,
+    devices: Devices | None = None,
+    checkpoints: Checkpoints | None = None,
+    observer: Observer | None = None,
+) -> Fitted:
+    """Train ``task`` on ``splits["train"]``, select on ``splits["validation"]``.
+
+    Args:
+        task: what is learned, and how.
+        splits: "train" and "validation", each with "inputs" and "labels".
+        hparams: a pytree dataclass of numbers.
+        plan: epochs, batch size, seed, selection.
+        devices: where and in which way; by default all devices there are.
+        checkpoints: where the run is saved and, if it was before, resumed.
+        observer: is told how it goes and may end it.
+
+    Returns:
+        The selected parameters.
+
+    Raises:
+        Diverged: the loss became infinite or NaN; names the step and the last checkpoint.
+        Interrupted: the observer asked to stop; the state was saved.
+    """
+    devices = devices or Devices()
+    observer = observer or Observer()
+    train, validation = splits["train"], splits["validation"]
+    count = len(train["labels"])
+    steps = -(-count // plan.batch_size)
+
+    data = devices.replicate({name: train[name] for name in ("inputs", "labels")})
+    traced = devices.replicate(jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), hparams))
+    start = jit(functools.partial(init_progress, task))
+    progress = devices.replicate(start(data["inputs"][:1], traced, np.uint32(plan.seed)))
+    meta = {"seconds": 0.0}
+    if checkpoints:
+        progress, meta = checkpoints.restore(progress) or (progress, meta)
+    advance = devices.program(functools.partial(step_on_rows, task))
+    logits_of = predict(task, devices)
+    update_best = jit(keep_best)
+    order = stream(plan.seed, "order")
+
+    saved = -1
+    clock = _Clock(meta["seconds"])
+    done = int(progress.state.step)
+
+    def save() -> None:
+        nonlocal saved
+        if checkpoints and done != saved:
+            position = {"epoch": done // steps, "step_in_epoch": done % steps}
+            checkpoints.save(done, progress, {"seconds": clock.total(), "position": position})
+            saved = done
+
+    while done < plan.epochs * steps and not _exhausted(progress.best, done // steps, plan):
+        epoch, within = divmod(done, steps)
+        rows, weights = devices.divide(
+            epoch_rows(
+                order,
+                epoch,
+                count=count,
+                batch_size=plan.batch_size,
+                width=devices.width(plan.batch_size),
+            )
+        )
+        while within < steps:
+            if observer.should_stop():
+                _require_finite(progress.totals, done, checkpoints, hparams)
+                save()
+                raise Interrupted(done)
+            piece = steps - within
+            if not devices.one_program:
+                piece = min(piece, _STEPS_BETWEEN_CHECKS)
+            state, totals = advance(
+                (progress.state, progress.totals), data, rows, weights, traced, piece
+            )
+            progress = progress.replace(state=state, totals=totals)
+            within, done = within + piece, done + piece
+            if clock.report_due():
+                totals = jax.device_get(totals)
+                _require_finite(totals, done, checkpoints, hparams)
+                observer.progress(epoch, within, steps, accuracy_and_loss(totals))
+        totals = jax.device_get(progress.totals)
+        _require_finite(totals, done, checkpoints, hparams)
+        params = progress.state.params
+        held_out = measure(
+            task, logits_of(params, validation["inputs"]), validation["labels"], hparams
+        )
+        best = update_best(progress.best, params, epoch + 1, held_out["accuracy"], held_out["loss"])
+        progress = progress.replace(best=best, totals=devices.replicate(_no_totals()))
+        observer.epoch_end(
+            {
+                "epoch": epoch + 1,
+                "step": done,
+                "train": accuracy_and_loss(totals),
+                "validation": {name: held_out[name] for name in ("accuracy", "loss")},
+                "seconds": round(clock.total(), 3),
+            }
+        )
+        if checkpoints and checkpoints.due():
+            save()
+    save()
+    epochs = done // steps
+    chosen_best = plan.select == "best"
+    return Fitted(
+        params=progress.best.params if chosen_best else progress.state.params,
+        selected_epoch=int(progress.best.epoch) if chosen_best else epochs,
+        epochs=epochs,
+        seconds=clock.total(),
+    )
+
+
+def step_on_rows(
+    task: Task,
+    carry: tuple[TrainState, Metrics],
+    data: Mapping[str, jax.Array],
+    rows: jax.Array,
+    weights: jax.Array,
+    hparams: Hparams,
+    *,
+    axis_name: str | None = None,
+) -> tuple[TrainState, Metrics]:
+    """One training step on the row of ``rows`` [S, W] that the state's step points at; pure.
+
+    The batch is gathered from ``data`` on the device.  ``carry`` is the state and the sums of
+    the epoch so far.
+    """
+    state, totals = carry
+    now = state.step % rows.shape[0]
+    batch = {name: array[rows[now]] for name, array in data.items()} | {"weights": weights[now]}
+    after, metrics = train_step(task, state, batch, hparams, axis_name=axis_name)
+    first_bad = jnp.where(
+        (totals["bad_step"] < 0) & ~jnp.isfinite(metrics["loss"]), state.step, totals["bad_step"]
+    )
+    sums = {name: totals[name] + metrics[name] for name in metrics}
+    return after, sums | {"bad_step": first_bad}
+
+
+def _no_totals() -> Metrics:
+    # Three buffers, not one: the carry is donated.
+    sums = {name: jnp.zeros(()) for name in ("loss", "correct", "count")}
+    return sums | {"bad_step": jnp.full((), -1, jnp.int32)}
+
+
+def _exhausted(best: Best, epoch: int, plan: Plan) -> bool:
+    return plan.patience is not None and epoch - int(best.epoch) >= plan.patience
+
+
+def _require_finite(
+    totals: Metrics, done: int, checkpoints: Checkpoints | None, hparams: Hparams
+) -> None:
+    step = int(totals["bad_step"])
+    if step < 0:
+        return
+    saved = checkpoints.latest() if checkpoints else None
+    kept = f"the last good checkpoint is step {saved}" if saved is not None else "nothing was saved"
+    rate = getattr(hparams, "learning_rate", None)
+    raise Diverged(
+        f"the loss is infinite or not a number at step {step}; {kept}; "
+        f"try a lower config.hparams.learning_rate (now {rate}) or check the inputs"
+    )
+
+
+class _Clock:
+    """Seconds of training, those before a resume included, and when to report."""
+
+    def __init__(self, before: float):
+        self._start = time.perf_counter() - before
+        self._reported = time.perf_counter()
+
+    def total(self) -> float:
+        return time.perf_counter() - self._start
+
+    def report_due(self) -> bool:
+        now = time.perf_counter()
+        due = now - self._reported >= _SECONDS_BETWEEN_REPORTS
+        if due:
+            self._reported = now
+        return due

@@ -1,0 +1,115 @@
+"""The training state and the pure training step."""
+
+import functools
+import zlib
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from flax import struct
+from jax import lax
+
+from cnnjax import ops
+from cnnjax.training.task import Hparams, Task
+
+Batch = dict[str, jax.Array]
+Metrics = dict[str, jax.Array]
+
+
+@struct.dataclass
+class TrainState:
+    """Everything that training changes.
+
+    Attributes:
+        step: int32[], updates made so far.
+        seed: uint32[], from which all randomness follows: ``fold_in(stream, step)``.
+        params: the model's parameters.
+        opt_state: the optimiser's.
+    """
+
+    step: jax.Array
+    seed: jax.Array
+    params: Any
+    opt_state: Any
+
+
+def stream(seed: int | jax.Array, name: str) -> jax.Array:
+    """The random key of a named stream ("init", "order", "dropout"): independent of the others."""
+    return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
+
+
+def init_state(
+    task: Task, seed: int | jax.Array, inputs: jax.Array, hparams: Hparams
+) -> TrainState:
+    """The state before the first step; pure, so it can be jitted and vmapped over seeds.
+
+    Args:
+        task: what is trained.
+        seed: of the run; may be traced.
+        inputs: stored inputs [N, ...]; only their shape and type matter.
+        hparams: of the run.
+    """
+    example = jax.eval_shape(task.prepare, inputs[:1])
+    zeros = jnp.zeros(example.shape, example.dtype)
+    params = task.model.init(stream(seed, "init"), zeros)["params"]
+    params = task.constrain(params, hparams)
+    return TrainState(
+        step=jnp.zeros((), jnp.int32),
+        seed=jnp.asarray(seed, jnp.uint32),
+        params=params,
+        opt_state=task.optimizer(hparams).init(params),
+    )
+
+
+def train_step(
+    task: Task, state: TrainState, batch: Batch, hparams: Hparams, *, axis_name: str | None = None
+) -> tuple[TrainState, Metrics]:
+    """One update on one batch: the gradient of the weighted mean loss.
+
+    Args:
+        task: what is trained.
+        state: before the step.
+        batch: "inputs" [N, ...], "labels" int32[N], "weights" float32[N] (0: padding, which
+            contributes nothing).
+        hparams: traced; the optimiser is built from them.
+        axis_name: the device axis under ``pmap`` or ``shard_map(..., check_vma=False)``, of
+            whose batch this is one part, in order.  Sums are then taken over all parts.
+
+    Returns:
+        The state after the step, and sums over the batch: "loss", "correct", "count".
+    """
+
+    def total(tree):
+        return lax.psum(tree, axis_name) if axis_name else tree
+
+    size = batch["labels"].shape[0]
+    first = lax.axis_index(axis_name) * size if axis_name else 0
+    key = jax.random.fold_in(stream(state.seed, "dropout"), state.step)
+    dropout = functools.partial(_dropout, key, first + jnp.arange(size), hparams)
+    count = total(batch["weights"].sum())
+
+    def objective(params):
+        logits = task.logits(params, batch["inputs"], dropout)
+        losses = task.loss(logits, batch["labels"], hparams)
+        loss = jnp.sum(jnp.where(batch["weights"] > 0, losses * batch["weights"], 0))
+        return loss / count, (loss, logits)
+
+    gradients, (loss, logits) = jax.grad(objective, has_aux=True)(state.params)
+    updates, opt_state = task.optimizer(hparams).update(
+        total(gradients), state.opt_state, state.params
+    )
+    params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), state.params, updates)
+    correct = (logits.argmax(-1) == batch["labels"]) * batch["weights"]
+    state = state.replace(
+        step=state.step + 1, params=task.constrain(params, hparams), opt_state=opt_state
+    )
+    return state, total({"loss": loss, "correct": correct.sum()}) | {"count": count}
+
+
+def _dropout(
+    key: jax.Array, positions: jax.Array, hparams: Hparams, x: jax.Array, site: int = 0
+) -> jax.Array:
+    # One key per example, from its position in the whole batch: the mask is the same however
+    # the batch is divided among devices.
+    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
+    return ops.dropout(x, fold(jax.random.fold_in(key, site), positions), hparams.dropout)

@@ -1,0 +1,1 @@
+"""One file = one experiment: its Config, its Task, its ablations, its published numbers."""

@@ -1,0 +1,9 @@
+"""Run an experiment: ``python launch.py --experiment=NAME``.  Without flags: what there is."""
+
+import sys
+
+import experiments
+from cnnjax.command_line import main
+
+if __name__ == "__main__":
+    sys.exit(main(experiments, sys.argv[1:]))
