@@ -41,7 +41,10 @@ SOURCES = {
     ),
     "fashion_mnist": Source(
         "http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
-        tuple("T-shirt trouser pullover dress coat sandal shirt sneaker bag boot".split()),
+        (
+            *("T-shirt", "trouser", "pullover", "dress", "coat"),
+            *("sandal", "shirt", "sneaker", "bag", "ankle boot"),
+        ),
         "Xiao, Rasul and Vollgraf 2017: Fashion-MNIST",
     ),
 }

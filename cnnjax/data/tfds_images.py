@@ -56,7 +56,7 @@ def load(name: str, data_dir: Path | None, manual_dir: Path | None) -> DataSet:
 
 
 def _builder(name: str, data_dir: Path | None, manual_dir: Path | None):
-    """The prepared builder; stock ones are prepared as array_record, to be read without TensorFlow."""
+    """The prepared builder; stock ones are prepared as array_record, which needs no TensorFlow."""
     try:
         builder = tfds.builder(name.removeprefix("tfds:"), data_dir=data_dir)
         if builder.is_prepared():
