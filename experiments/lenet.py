@@ -11,8 +11,8 @@ MNIST, with the four IDX files in some folder:
 Known deviations and open questions
 * The optimiser is AdamW with a cosine schedule for all three networks, not the stochastic
   diagonal Levenberg-Marquardt of LeCun et al. 1998.
-* LeNet-5's loss is softmax cross-entropy on minus the squared distances to the output codes:
-  the paper's equation 9 without its constant j.
+* LeNet-5's loss is the paper's equation 9.  The paper gives no value for its constant j; 1
+  makes it, once the wrong units are far away, the squared distance to the right code.
 * Inputs are scaled so that the background is -0.1 and the foreground 1.175, which the paper is
   said to have used (not confirmed from the primary source).
 * Images smaller than a network's input are enlarged by a whole factor that leaves a margin of
@@ -35,7 +35,7 @@ from cnnjax.config import setting
 from cnnjax.data import Spec
 from cnnjax.errors import UserError
 from cnnjax.models import LeNet1, LeNet5, ModernLeNet
-from cnnjax.training import Plan, Task
+from cnnjax.training import Plan, Task, cross_entropy
 
 SUMMARY = "LeNet-1, LeNet-5 (1998) or a modern LeNet on handwritten digits"
 
@@ -57,6 +57,7 @@ class Hparams:
     learning_rate: float = setting(0.002, "of AdamW, start of the cosine schedule", above=0)
     weight_decay: float = setting(0.01, "decoupled, per unit of learning rate", minimum=0)
     dropout: float = setting(0.5, "rate before the output (modern only)", minimum=0, below=1)
+    rejection: float = setting(1.0, "j of LeCun et al. 1998, equation 9 (lenet5 only)", minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -102,7 +103,20 @@ def task(config: Config, spec: Spec) -> Task:
         model=_model(config, len(spec.classes)),
         optimizer=functools.partial(_optimizer, steps),
         prepare=functools.partial(_prepare, size),
+        loss=discriminative_distance if config.model == "lenet5" else cross_entropy,
     )
+
+
+def discriminative_distance(logits: jax.Array, labels: jax.Array, hparams: Hparams) -> jax.Array:
+    """y_d + log(e^-j + sum_i e^-y_i), with distances y = -logits: float32[N, K] -> float32[N].
+
+    The first term pulls F6 to the code of the right class d, the second pushes it from the
+    others, as far as j; with j = infinity this is softmax cross-entropy.
+
+    Source: LeCun et al. 1998, section III.B, equation 9.
+    """
+    right = jnp.take_along_axis(logits, labels[:, None], axis=-1)[:, 0]
+    return jnp.logaddexp(jax.nn.logsumexp(logits, axis=-1), -hparams.rejection) - right
 
 
 def _model(config: Config, classes: int) -> nn.Module:

@@ -156,17 +156,16 @@ def fit(
     traced = devices.replicate(jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), hparams))
     start = jit(functools.partial(init_progress, task))
     progress = devices.replicate(start(data["inputs"][:1], traced, np.uint32(plan.seed)))
-    meta = {"seconds": 0.0}
-    if checkpoints:
-        progress, meta = checkpoints.restore(progress) or (progress, meta)
+    restored = checkpoints.restore(progress) if checkpoints else None
+    progress, meta = restored or (progress, {"seconds": 0.0})
     advance = devices.program(functools.partial(step_on_rows, task))
     logits_of = predict(task, devices)
     update_best = jit(keep_best)
     order = stream(plan.seed, "order")
 
-    saved = -1
     clock = _Clock(meta["seconds"])
     done = int(progress.state.step)
+    saved = done if restored else None
 
     def save() -> None:
         nonlocal saved

@@ -1,0 +1,1 @@
+"""Slow measurements: accuracy over seeds.  Results are JSON files in ``benchmarks/results``."""

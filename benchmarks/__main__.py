@@ -1,0 +1,26 @@
+"""``python -m benchmarks --suite=NAME``: measure, write the result file, renew the README's tables."""
+
+import sys
+
+from absl import app, flags
+
+from benchmarks import accuracy, tables
+
+SUITES = {"accuracy": accuracy.measure}
+
+_SUITE = flags.DEFINE_enum("suite", None, [*SUITES, "tables"], "what to measure", required=True)
+_DATA_DIR = flags.DEFINE_string("data_dir", None, "prepared data sets")
+_MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "data files that you have")
+_RUNS = flags.DEFINE_string("runs", "runs/benchmarks", "where runs are kept and gone on with")
+
+
+def _main(argv: list[str]) -> None:
+    if argv[1:]:
+        raise app.UsageError(f"{argv[1]!r} is no flag; flags are written --name=value")
+    if _SUITE.value != "tables":
+        SUITES[_SUITE.value](_RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)
+    tables.renew()
+
+
+if __name__ == "__main__":
+    sys.exit(app.run(_main))

@@ -1,0 +1,58 @@
+"""Every way to run the step agrees with one device, to 1e-6, in a child with 8 devices."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from cnnjax.errors import UserError
+from cnnjax.training import Devices
+
+ROOT = Path(__file__).parent.parent
+
+
+@pytest.fixture(scope="module")
+def rows():
+    child = subprocess.run(
+        [sys.executable, "-m", "tests.devices_child"],
+        cwd=ROOT, capture_output=True, text=True, timeout=300,
+    )  # fmt: skip
+    assert child.returncode == 0, child.stderr[-2000:]
+    return [json.loads(line) for line in child.stdout.splitlines()]
+
+
+@pytest.mark.parametrize("way", ["sharded", "shard_map", "pmap"])
+@pytest.mark.parametrize("dropout", [0.0, 0.5])
+@pytest.mark.parametrize("batch_size", [16, 13])
+def test_five_steps_agree_with_one_device(rows, way, dropout, batch_size):
+    """With dropout too: an example's mask comes from its position in the whole batch.  13: a
+    batch that 8 does not divide is padded with weight 0, on every device that runs short."""
+    (row,) = [
+        row
+        for row in rows
+        if (row["way"], row["dropout"], row["batch_size"]) == (way, dropout, batch_size)
+        and not row["one_program"]
+    ]
+    assert row["params"] < 1e-6
+    assert row["totals"] < 1e-4  # sums over 5 batches, not means
+    assert row["logits"] < 1e-6
+
+
+@pytest.mark.parametrize("way", ["single", "sharded", "shard_map"])
+def test_an_epoch_in_one_program_agrees_with_a_loop_of_steps(rows, way):
+    (row,) = [row for row in rows if row["one_program"] and row["way"] == way]
+    assert row["params"] < 1e-6
+
+
+def test_an_unknown_way_is_refused():
+    with pytest.raises(UserError, match=r"--parallel=ddp.*single, sharded, shard_map, pmap"):
+        Devices("ddp")
+
+
+def test_width_is_a_multiple_of_the_devices():
+    devices = Devices("single")
+    assert devices.width(13) == 13
+    assert devices.way == "single"
+    assert "1 cpu device (single)" == devices.describe()

@@ -1,0 +1,148 @@
+"""The loop: selection, early stopping, divergence, stop and exact resume, in one process."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+from cnnjax.training import Devices, Plan, fit, measure, predict
+from cnnjax.training.checkpoints import Checkpoints
+from cnnjax.training.loop import Best, Diverged, Interrupted, Observer, keep_best
+from tests.training_task import Hparams, small_splits, small_task
+
+PLAN = Plan(epochs=4, batch_size=16, seed=3)
+SPLITS = small_splits()
+
+
+class Recorder(Observer):
+    """Keeps the rows; asks to stop once ``stop_after`` checks have passed."""
+
+    def __init__(self, stop_after: int | None = None):
+        self.rows, self._left = [], stop_after
+
+    def epoch_end(self, row):
+        self.rows.append({k: v for k, v in row.items() if k != "seconds"})
+
+    def should_stop(self):
+        if self._left is None:
+            return False
+        self._left -= 1
+        return self._left < 0
+
+
+def run(plan=PLAN, hparams=Hparams(), observer=None, checkpoints=None, **devices):  # noqa: B008
+    return fit(
+        small_task(), SPLITS, hparams, plan,
+        devices=Devices("single", **devices), observer=observer, checkpoints=checkpoints,
+    )  # fmt: skip
+
+
+def same(a, b) -> bool:
+    return all(
+        np.array_equal(x, y) for x, y in zip(jax.tree.leaves(a), jax.tree.leaves(b), strict=True)
+    )
+
+
+@pytest.fixture(scope="module")
+def uninterrupted():
+    recorder = Recorder()
+    fitted = run(observer=recorder)
+    return fitted, recorder.rows
+
+
+def test_it_learns_and_is_reproducible(uninterrupted):
+    fitted, rows = uninterrupted
+    assert [row["epoch"] for row in rows] == [1, 2, 3, 4]
+    assert rows[-1]["step"] == 4 * 6  # ceil(90 / 16) steps an epoch
+    assert rows[-1]["train"]["loss"] < rows[0]["train"]["loss"]
+    assert same(run().params, fitted.params)
+
+
+def test_the_best_epoch_is_the_one_with_the_best_validation(uninterrupted):
+    fitted, rows = uninterrupted
+    key = lambda row: (-row["validation"]["accuracy"], row["validation"]["loss"])
+    best = min(rows, key=key)
+    assert fitted.selected_epoch == best["epoch"]
+    logits = predict(small_task(), Devices("single"))(
+        fitted.params, SPLITS["validation"]["inputs"]
+    )
+    means = measure(small_task(), logits, SPLITS["validation"]["labels"], Hparams())
+    assert means["accuracy"] == best["validation"]["accuracy"]
+    assert means["loss"] == pytest.approx(best["validation"]["loss"], rel=1e-6)
+
+
+def test_select_last_takes_the_last_epoch():
+    fitted = run(Plan(epochs=2, batch_size=16, seed=3, select="last"))
+    assert fitted.selected_epoch == fitted.epochs == 2
+
+
+@pytest.mark.parametrize(
+    ("accuracy", "loss", "taken"),
+    [(0.6, 9.0, True), (0.5, 0.9, True), (0.5, 1.0, False), (0.5, 1.1, False), (0.4, 0.1, False)],
+)
+def test_keep_best_prefers_accuracy_then_loss_then_the_earlier(accuracy, loss, taken):
+    best = Best(np.float32([1.0]), np.int32(1), np.float32(0.5), np.float32(1.0))
+    found = keep_best(best, np.float32([2.0]), 2, accuracy, loss)
+    assert (int(found.epoch), float(found.params[0])) == ((2, 2.0) if taken else (1, 1.0))
+
+
+def test_patience_stops_early():
+    """A rate so small that nothing improves: the first epoch is the best."""
+    plan = Plan(epochs=50, batch_size=16, patience=2)
+    fitted = run(plan, Hparams(learning_rate=1e-12, dropout=0.0))
+    assert (fitted.selected_epoch, fitted.epochs) == (1, 3)
+
+
+def test_divergence_names_the_step_and_the_checkpoint(tmp_path):
+    checkpoints = Checkpoints(tmp_path)
+    with pytest.raises(Diverged, match=r"at step \d+; nothing was saved; .*now 1e\+30"):
+        run(hparams=Hparams(learning_rate=1e30), checkpoints=checkpoints)
+    assert checkpoints.latest() is None, "a broken state was saved"
+
+
+@pytest.mark.parametrize(
+    # 23 steps an epoch.  Steps as single calls are checked every 16: 39 is inside an epoch.
+    ("one_program", "stop_after", "stopped_at"),
+    [(False, 0, 0), (False, 3, 39), (True, 1, 23)],
+)
+def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(
+    tmp_path, one_program, stop_after, stopped_at
+):
+    plan = Plan(epochs=2, batch_size=4, seed=3)
+    complete, first, rest = Recorder(), Recorder(stop_after), Recorder()
+    reference = run(plan, observer=complete, one_program=one_program)
+    with pytest.raises(Interrupted) as stop:
+        run(plan, observer=first, checkpoints=Checkpoints(tmp_path), one_program=one_program)
+    assert Checkpoints(tmp_path).latest() == stop.value.step == stopped_at
+    fitted = run(plan, observer=rest, checkpoints=Checkpoints(tmp_path), one_program=one_program)
+    assert same(fitted.params, reference.params)
+    assert first.rows + rest.rows == complete.rows
+
+
+def test_a_finished_run_is_not_trained_again(tmp_path, uninterrupted):
+    first = run(checkpoints=Checkpoints(tmp_path))
+    recorder = Recorder()
+    again = run(observer=recorder, checkpoints=Checkpoints(tmp_path))
+    assert recorder.rows == []
+    assert same(first.params, again.params)
+    assert same(first.params, uninterrupted[0].params)
+
+
+def test_evaluation_is_exact_for_any_batch(uninterrupted):
+    """30 examples through batches of 7 (the last one padded) as through one batch."""
+    fitted, _ = uninterrupted
+    inputs = SPLITS["validation"]["inputs"]
+    apply = Devices("single").apply(small_task().logits)
+    np.testing.assert_allclose(
+        apply(fitted.params, inputs, 7), apply(fitted.params, inputs, 30), atol=1e-6
+    )
+    assert apply(fitted.params, inputs, 7).shape == (30, 3)
+
+
+def test_measure_by_hand():
+    logits = np.log(np.float32([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6], [0.1, 0.8, 0.1]]))
+    means = measure(small_task(), logits, np.int32([0, 2, 0]), Hparams())
+    assert means["accuracy"] == pytest.approx(2 / 3)
+    assert means["loss"] == pytest.approx(-np.log([0.5, 0.6, 0.1]).mean(), rel=1e-6)
+    assert json.dumps(means)
