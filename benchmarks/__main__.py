@@ -1,8 +1,8 @@
-"""``python -m benchmarks --suite=NAME``: measure, write the result file, renew the README's tables."""
+"""``python -m benchmarks --suite=NAME``: measure, keep the result, renew the README's tables."""
 
 import sys
 
-from absl import app, flags
+from absl import app, flags, logging
 
 from benchmarks import accuracy, tables
 
@@ -17,6 +17,7 @@ _RUNS = flags.DEFINE_string("runs", "runs/benchmarks", "where runs are kept and 
 def _main(argv: list[str]) -> None:
     if argv[1:]:
         raise app.UsageError(f"{argv[1]!r} is no flag; flags are written --name=value")
+    logging.set_verbosity(logging.WARNING)
     if _SUITE.value != "tables":
         SUITES[_SUITE.value](_RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)
     tables.renew()

@@ -42,15 +42,10 @@ def measure(runs: str, data_dir: str | None, manual_dir: str | None) -> None:
             rows.append(_row(name, changes, seed, result))
             print(f"{name}, seed {seed}: test error {errors[-1]:.2f} %", flush=True)
         print(f"{name}: {statistics.mean(errors):.2f} ± {statistics.stdev(errors):.2f} %")
-        write_json(
-            RESULTS / "accuracy.json",
-            {
-                "date": datetime.date.today().isoformat(),
-                "versions": versions(),
-                "source": source_revision(),
-                "rows": rows,
-            },
-        )
+    RESULTS.mkdir(exist_ok=True)
+    today = datetime.date.today().isoformat()
+    header = {"date": today, "versions": versions(), "source": source_revision()}
+    write_json(RESULTS / "accuracy.json", header | {"rows": rows})
 
 
 def _row(

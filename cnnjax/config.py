@@ -94,11 +94,9 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
         leaf = leaves[path]
         try:
             parsed = _parse(leaf.type, value)
-        except ValueError:
-            parsed = None
-            valid = False
-        else:
             valid = _in_range(parsed, leaf.metadata)
+        except (ValueError, TypeError, OverflowError):
+            valid = False
         if not valid:
             raise UserError(f"config.{path} is {value!r}; it must be {leaf.expected}")
         config = _replace(config, path.split("."), parsed)
@@ -157,6 +155,7 @@ def _parse(kind: Any, value: Any) -> Any:
         raise ValueError
     if origin is tuple:
         items = value.strip("()[] ").split(",") if isinstance(value, str) else list(value)
+        items = [item.strip(" '\"") if isinstance(item, str) else item for item in items]
         items = [item for item in items if item != ""]
         if arguments[-1] is ...:
             arguments = (arguments[0],) * len(items)
@@ -172,8 +171,8 @@ def _parse(kind: Any, value: Any) -> Any:
         return value
     if isinstance(value, bool) or not isinstance(value, str | int | float):
         raise ValueError
-    number = kind(value)
-    if (kind is int and number != float(value)) or math.isnan(number):
+    number = kind(value)  # int("3.5") raises; int(3.5) does not
+    if math.isnan(number) or (isinstance(value, float) and number != value):
         raise ValueError
     return number
 

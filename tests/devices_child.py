@@ -8,8 +8,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-jax.config.update("jax_num_cpu_devices", 8)
-
 from cnnjax.data.order import epoch_rows
 from cnnjax.training import Devices, stream
 from cnnjax.training.loop import init_progress, step_on_rows
@@ -48,6 +46,7 @@ def difference(a, b) -> float:
 
 
 if __name__ == "__main__":
+    jax.config.update("jax_num_cpu_devices", 8)
     assert len(jax.local_devices()) == 8
     for dropout in (0.0, 0.5):
         for batch_size in (16, 13):
@@ -58,7 +57,10 @@ if __name__ == "__main__":
             for way, one_program in cases:
                 found = five_steps(way, dropout, batch_size, one_program)
                 names = ("params", "totals", "logits")
-                row = {name: difference(r, f) for name, r, f in zip(names, reference, found)}
+                row = {
+                    name: difference(r, f)
+                    for name, r, f in zip(names, reference, found, strict=True)
+                }
                 row |= {"way": way, "one_program": one_program}
                 row |= {"dropout": dropout, "batch_size": batch_size}
                 print(json.dumps(row))

@@ -268,7 +268,6 @@ def test_radial_basis_units_are_squared_distances(dtype):
     assert_close(distances, np.sum(differences**2, axis=-1))
 
 
-@pytest.mark.xfail(strict=True, reason="|x|^2 - 2 x.w + |w|^2 cancels to below zero near a centre")
 def test_a_squared_distance_is_not_negative():
     near = np.repeat(CENTRES, 10, axis=0) + 1e-5 * normal(100, 84)
     layer = RadialBasis(tuple(map(tuple, CENTRES.tolist())))

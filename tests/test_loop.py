@@ -64,9 +64,7 @@ def test_the_best_epoch_is_the_one_with_the_best_validation(uninterrupted):
     key = lambda row: (-row["validation"]["accuracy"], row["validation"]["loss"])
     best = min(rows, key=key)
     assert fitted.selected_epoch == best["epoch"]
-    logits = predict(small_task(), Devices("single"))(
-        fitted.params, SPLITS["validation"]["inputs"]
-    )
+    logits = predict(small_task(), Devices("single"))(fitted.params, SPLITS["validation"]["inputs"])
     means = measure(small_task(), logits, SPLITS["validation"]["labels"], Hparams())
     assert means["accuracy"] == best["validation"]["accuracy"]
     assert means["loss"] == pytest.approx(best["validation"]["loss"], rel=1e-6)

@@ -138,7 +138,7 @@ def test_constrain_is_applied_after_every_update_and_at_the_start():
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])
 def test_initial_parameters_are_a_function_of_the_seed(seed):
-    first, hparams = start(seed)
+    first, _ = start(seed)
     again, _ = start(seed)
     other, _ = start(seed - 1 if seed else 1)
     assert largest_difference(first.params, again.params) == 0

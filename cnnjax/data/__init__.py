@@ -41,6 +41,8 @@ def load(
     """
     data_dir = Path(data_dir).expanduser() if data_dir else None
     manual_dir = Path(manual_dir).expanduser() if manual_dir else None
+    if data_dir and data_dir.exists() and not data_dir.is_dir():
+        raise UserError(f"--data_dir={data_dir}: is a file; name a folder")
     if manual_dir and not manual_dir.is_dir():
         raise UserError(f"--manual_dir={manual_dir}: there is no such folder")
     if name.startswith("tfds:"):

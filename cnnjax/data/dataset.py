@@ -64,9 +64,10 @@ def stratified_parts(labels: np.ndarray, fractions: Iterable[float], seed: int) 
     """Disjoint index arrays, one per fraction, each with every class in the same proportion.
 
     What the fractions leave over is the last, additional part.  A part has exactly
-    round(fraction * N) members, and each class's share of it is exact to one example.  The draw
-    is a function of ``labels`` and ``seed`` alone, today and with any later version of NumPy
-    (RandomState is the one generator whose stream is frozen).
+    round(fraction * N) members (fewer only if classes are too small to give them), and each
+    class's share of it is exact to one example.  The draw is a function of ``labels`` and
+    ``seed`` alone, today and with any later version of NumPy (RandomState is the one generator
+    whose stream is frozen).
 
     Args:
         labels: int[N].
@@ -77,17 +78,19 @@ def stratified_parts(labels: np.ndarray, fractions: Iterable[float], seed: int) 
         Sorted int64[n] index arrays, one more than ``fractions``.
     """
     random = np.random.RandomState(seed)
-    bounds = np.cumsum(list(fractions))
-    parts: list[list[np.ndarray]] = [[] for _ in range(len(bounds) + 1)]
-    seen, taken = 0, np.zeros(len(bounds), int)
+    fractions = list(fractions)
+    parts: list[list[np.ndarray]] = [[] for _ in range(len(fractions) + 1)]
+    seen, taken = 0, [0] * len(fractions)
     for label in np.unique(labels):
         members = random.permutation(np.flatnonzero(labels == label))
-        # Rounding the running totals, not each class, carries the remainders over.
         seen += len(members)
-        cuts = np.round(bounds * seen).astype(int) - taken
-        taken += cuts
-        for part, chosen in zip(parts, np.split(members, cuts), strict=True):
-            part.append(chosen)
+        for i, fraction in enumerate(fractions):
+            # Rounding the running total, not each class, carries the remainders over.
+            quota = min(round(fraction * seen) - taken[i], len(members))
+            taken[i] += quota
+            chosen, members = np.split(members, [quota])
+            parts[i].append(chosen)
+        parts[-1].append(members)
     return [np.sort(np.concatenate(part)) for part in parts]
 
 

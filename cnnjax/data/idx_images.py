@@ -178,9 +178,10 @@ def find_files(name: str, manual_dir: Path) -> dict[tuple[str, str], Path]:
 
 def _config_name(name: str, files: Mapping[tuple[str, str], Path]) -> str:
     """``name`` for the published files, recognised by checksum; else with a digest appended."""
-    published = {info.checksum for info in IdxImages.url_infos.values()}
+    published = {address: info.checksum for address, info in IdxImages.url_infos.items()}
+    addresses = [f"{SOURCES[name].address}{_FILES[part]}.gz" for part in files]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files.values()]
-    if published.issuperset(digests):
+    if digests == [published.get(address) for address in addresses]:
         return name
     return f"{name}-{hashlib.sha256(''.join(digests).encode()).hexdigest()[:12]}"
 

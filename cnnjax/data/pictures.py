@@ -1,5 +1,6 @@
 """A user's own pictures, brought into the shape of a data set's inputs."""
 
+import zipfile
 from pathlib import Path
 
 import numpy as np
@@ -31,9 +32,11 @@ def read(path: Path, shape: tuple[int, ...]) -> np.ndarray:
 def _from_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         array = np.load(path, allow_pickle=False)
+        if isinstance(array, np.lib.npyio.NpzFile) != (path.suffix == ".npz"):
+            raise ValueError(f"its content is not {path.suffix}")
         if path.suffix == ".npz":
             array = array[array.files[0]]
-    except (OSError, ValueError, IndexError, EOFError) as error:
+    except (OSError, ValueError, IndexError, EOFError, zipfile.BadZipFile) as error:
         raise UserError(f"--inputs={path}: cannot be read as an array ({error})") from None
     found = array.shape
     if array.ndim == 2:

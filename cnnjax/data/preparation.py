@@ -9,6 +9,8 @@ from pathlib import Path
 
 import numpy as np
 import tensorflow_datasets as tfds
+from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
+from tensorflow_datasets.core.download.util import DownloadError
 
 from cnnjax.errors import UserError
 
@@ -25,10 +27,15 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: Path | None = None) -
         return
     print(f"preparing {builder.info.full_name} in {builder.data_path} (once)", file=sys.stderr)
     tfds.disable_progress_bar()
-    with contextlib.redirect_stdout(io.StringIO()):
-        builder.download_and_prepare(
-            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
-        )
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            builder.download_and_prepare(
+                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
+            )
+    except (DownloadError, NonMatchingChecksumError) as error:
+        raise UserError(
+            f"{builder.info.full_name}: a download failed: {' '.join(str(error).split())}"
+        ) from None
 
 
 def require_reachable(address: str, otherwise: str) -> None:
@@ -37,7 +44,7 @@ def require_reachable(address: str, otherwise: str) -> None:
     Asked before a download is started, because TFDS retries for several minutes.
     """
     parts = urllib.parse.urlsplit(address)
-    port = parts.port or {"http": 80, "https": 443}[parts.scheme]
+    port = parts.port or {"http": 80, "https": 443, "ftp": 21}[parts.scheme]
     try:
         socket.create_connection((parts.hostname, port), timeout=_CONNECT_SECONDS).close()
     except OSError as error:

@@ -64,8 +64,9 @@ def _builder(name: str, data_dir: Path | None, manual_dir: Path | None):
         builder = tfds.builder(
             name.removeprefix("tfds:"), data_dir=data_dir, file_format="array_record"
         )
-    except tfds.core.DatasetNotFoundError as error:
-        raise UserError(f"{name}: {str(error).splitlines()[0]}") from None
+    except (ValueError, AssertionError) as error:  # an unknown name, configuration or version
+        reason = (str(error).splitlines() or ["not found"])[0]
+        raise UserError(f"{name}: {reason} (written tfds:NAME[/CONFIG][:VERSION])") from None
     for address in builder.url_infos or ():
         require_reachable(address, f"{name} is not prepared in {builder.data_path}")
     try:
@@ -83,7 +84,9 @@ def _features(builder, name: str) -> tuple[str, str]:
     keys = builder.info.supervised_keys
     features = builder.info.features
     if not keys or not isinstance(features[keys[1]], tfds.features.ClassLabel):
-        raise UserError(f"{name} has no image and class label to learn; its features: {features}")
+        raise UserError(
+            f"{name} has no image and class label to learn; its features: {', '.join(features)}"
+        )
     return keys[0], keys[1]
 
 

@@ -29,7 +29,8 @@ class RadialBasis(nn.Module):
         x = x.astype(centres.dtype)
         # |x - w|^2 = |x|^2 - 2 x.w + |w|^2, one matrix product instead of N K D differences.
         cross = jnp.matmul(x, centres.T, precision=jax.lax.Precision.HIGHEST)
-        return (x * x).sum(-1, keepdims=True) - 2 * cross + (centres * centres).sum(-1)[None]
+        squares = (x * x).sum(-1, keepdims=True) + (centres * centres).sum(-1)[None]
+        return jnp.maximum(squares - 2 * cross, 0)  # near a centre, rounding may go below
 
     def links(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> int:
         """Connections for one example, given the shapes of inputs and outputs (with N)."""

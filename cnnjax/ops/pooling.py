@@ -52,9 +52,11 @@ def mean_pool(
 ) -> jax.Array:
     """The sum of every window divided by its size (padding counts as zeros).
 
-    Arguments, result and errors as in :func:`max_pool`.
+    Arguments, result and errors as in :func:`max_pool`; integers are promoted to float.
     """
     size = math.prod(per_axis(window, x.ndim - 2, "window"))
+    if not jnp.issubdtype(x.dtype, jnp.inexact):
+        x = x.astype(float)
     return sum_pool(x, window, strides=strides, padding=padding) / size
 
 
