@@ -1,10 +1,13 @@
 """Settings of the whole suite.  Several devices are simulated in child processes only."""
 
 import os
+import socket
 from pathlib import Path
 
 import jax
 import pytest
+
+from tests.data_files import small_mnist, write_files
 
 # Shapes must match on purpose, never by accident.
 jax.config.update("jax_numpy_rank_promotion", "raise")
@@ -17,3 +20,32 @@ def real_data() -> Path:
     if not folder:
         pytest.skip("CNNJAX_TEST_DATA does not name a folder of real data sets")
     return Path(folder)
+
+
+@pytest.fixture(autouse=True, scope="session")
+def offline():
+    """No test reaches another machine, nor waits for one."""
+    resolve = socket.getaddrinfo
+
+    def local_only(host, *args, **kwargs):
+        if host != "127.0.0.1":
+            raise socket.gaierror("offline")
+        return resolve(host, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(socket, "getaddrinfo", local_only)
+        patch.setenv("NO_PROXY", "127.0.0.1")
+        yield
+
+
+@pytest.fixture
+def files(tmp_path):
+    """A folder with four small IDX files."""
+    return write_files(tmp_path / "files", small_mnist())
+
+
+@pytest.fixture
+def x64():
+    """Float64 exists."""
+    with jax.enable_x64(True):
+        yield
