@@ -35,7 +35,7 @@ def main(experiments: ModuleType, argv: Sequence[str]) -> int:
 
 def _run(experiments: ModuleType, argv: list[str]) -> int:
     name = _value_of("experiment", argv)
-    wants_help = any(argument.lstrip("-") in ("help", "h", "helpfull") for argument in argv)
+    wants_help = any(argument in ("--help", "-help", "-h") for argument in argv)
     if name is None:
         if argv and not wants_help:
             _parse(_define(None), argv)  # a misspelt flag is the likelier mistake

@@ -26,6 +26,8 @@ from typing import Any
 from cnnjax import __version__, config
 from cnnjax.errors import UserError
 
+# What the files of a run must hold to be read on.
+_KEYS = {"config.json": ("experiment", "config"), "result.json": ("test", "data", "model_sha256")}
 _QUIET = {"capture_output": True, "text": True, "check": False}
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 
@@ -119,11 +121,17 @@ class RunDirectory:
         """
         path = self.path / name
         try:
-            return json.loads(path.read_text())
+            content = json.loads(path.read_text())
         except FileNotFoundError:
             raise UserError(f"{path}: there is no such file; is this a run's folder?") from None
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from None
+        missing = [
+            key for key in _KEYS[name] if not isinstance(content, dict) or key not in content
+        ]
+        if missing:
+            raise UserError(f"{path}: is damaged ({missing[0]!r} is missing)")
+        return content
 
     def finished(self) -> bool:
         """Whether the run has its result."""

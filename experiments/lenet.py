@@ -68,7 +68,9 @@ class Config:
     model: Literal["lenet1", "lenet5", "modern"] = setting("modern", "the network")
     epochs: int = setting(20, "passes over the training split", minimum=1)
     batch_size: int = setting(64, "examples in an update", minimum=1)
-    seed: int = setting(0, "of initial weights, order of examples and dropout", minimum=0)
+    seed: int = setting(
+        0, "of initial weights, order of examples and dropout", minimum=0, below=2**32
+    )
     patience: int | None = setting(None, "stop after so many epochs without progress", minimum=1)
     select: Literal["best", "last"] = setting("best", "which epoch's parameters, by validation")
     precision: Literal["float32", "bfloat16"] = setting("float32", "of the computation")

@@ -77,6 +77,7 @@ def test_help_explains_every_field(capsys):
         (["--experiment=lenet", "--config.hparams=3"], ["is not a field", "hparams.dropout"]),
         (["--experiment=lenet", "--config.epochs=three"], ["'three'", "an integer of at least 1"]),
         (["--experiment=lenet", "--config.batch_size=0"], ["'0'", "an integer of at least 1"]),
+        (["--experiment=lenet", "--config.seed=4294967296"], ["below 4294967296"]),
         (["--experiment=lenet", "--config.hparams.dropout=1"], ["'1'", "below 1"]),
         (["--experiment=lenet", "--config.model=lenet9"], ["one of lenet1, lenet5, modern"]),
         (["--experiment=lenet", "--config.dataset=digit"], ["'digit'", "valid: digits, mnist"]),
@@ -113,7 +114,12 @@ def test_a_workdir_of_another_run_is_refused_field_by_field(capsys, finished):
 
 @pytest.mark.parametrize(
     ("content", "words"),
-    [("{", "cannot be read"), ('{"experiment": "other", "config": {}}', "--experiment=other")],
+    [
+        ("{", "cannot be read"),
+        ("{}", "'experiment' is missing"),
+        ("[]", "is damaged"),
+        ('{"experiment": "other", "config": {}}', "--experiment=other"),
+    ],
 )
 def test_a_damaged_or_foreign_config_is_refused(capsys, tmp_path, content, words):
     workdir = tmp_path / "run"

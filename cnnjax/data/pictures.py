@@ -65,7 +65,7 @@ def _from_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     try:
         with Image.open(path) as image:
             picture = image.convert("L" if channels == 1 else "RGB")
-    except OSError as error:
+    except (OSError, Image.DecompressionBombError) as error:
         raise UserError(f"--inputs={path}: cannot be read as an image ({error})") from None
     array = np.asarray(picture.resize((width, height), Image.Resampling.BOX))
     array = array.reshape(shape)
