@@ -127,7 +127,9 @@ class RunDirectory:
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from None
         missing = [
-            key for key in _KEYS[name] if not isinstance(content, dict) or key not in content
+            key
+            for key in _KEYS.get(name, ())
+            if not isinstance(content, dict) or key not in content
         ]
         if missing:
             raise UserError(f"{path}: is damaged ({missing[0]!r} is missing)")

@@ -43,12 +43,6 @@ MODELS = {"lenet1": LeNet1, "lenet5": LeNet5, "modern": ModernLeNet}
 INPUT_SIZES = {"lenet1": 28, "lenet5": 32, "modern": 28}
 _MARGIN = 2  # pixels of background around an enlarged image
 
-PUBLISHED = {
-    # Test error on MNIST in per cent: LeCun et al. 1998, figure 9.
-    "lenet1": 1.7,
-    "lenet5": 0.95,
-}
-
 
 @struct.dataclass
 class Hparams:

@@ -13,6 +13,7 @@ from tests.training_task import Hparams, small_splits, small_task
 
 PLAN = Plan(epochs=4, batch_size=16, seed=3)
 SPLITS = small_splits()
+HPARAMS = Hparams()
 
 
 class Recorder(Observer):
@@ -31,7 +32,7 @@ class Recorder(Observer):
         return self._left < 0
 
 
-def run(plan=PLAN, hparams=Hparams(), observer=None, checkpoints=None, **devices):  # noqa: B008
+def run(plan=PLAN, hparams=HPARAMS, observer=None, checkpoints=None, **devices):
     return fit(
         small_task(), SPLITS, hparams, plan,
         devices=Devices("single", **devices), observer=observer, checkpoints=checkpoints,

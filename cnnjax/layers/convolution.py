@@ -58,8 +58,7 @@ class Conv(nn.Module):
         kernel = self._kernel(per_axis(self.kernel_size, x.ndim - 2, "kernel_size"), x.shape[-1])
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         if self.shared_kernel and self.connections is None:
-            # sum_i (x_i * k_j) = (sum_i x_i) * k_j
-            x, kernel = x.sum(-1, keepdims=True), kernel[..., :1, :]
+            x = x.sum(-1, keepdims=True)  # sum_i (x_i * k_j) = (sum_i x_i) * k_j
         y = ops.conv(
             x,
             kernel,
@@ -71,16 +70,16 @@ class Conv(nn.Module):
         return _add_bias(self, y)
 
     def _kernel(self, window: Shape, channels: int) -> jax.Array:
-        """The kernel float[*window, C / groups, F], zero where the table has no connection."""
+        """The kernel float[*window, C / groups, F], zero where the table has no connection.
+
+        One shared by all input maps, without a table, is float[*window, 1, F].
+        """
         if self.shared_kernel and self.groups != 1:
             raise ValueError("shared_kernel cannot be combined with groups")
         if self.connections is None:
             inputs = 1 if self.shared_kernel else channels // self.groups
             shape = (*window, inputs, self.features)
-            kernel = self.param("kernel", self.kernel_init, shape, self.param_dtype)
-            if self.shared_kernel:
-                kernel = jnp.broadcast_to(kernel, (*window, channels, self.features))
-            return kernel
+            return self.param("kernel", self.kernel_init, shape, self.param_dtype)
         inputs, outputs = self._pairs(channels)
         if self.shared_kernel:
             shape = (*window, 1, self.features)
