@@ -1,5 +1,6 @@
 """Flags -> configuration -> run, with messages a newcomer understands."""
 
+import functools
 import importlib
 import pkgutil
 import sys
@@ -12,7 +13,7 @@ from typing import Any
 from absl import flags
 
 from cnnjax import config as configuration
-from cnnjax.errors import UserError
+from cnnjax.errors import UserError, reason
 from cnnjax.run_directory import RunDirectory, command, default_path
 
 MODES = ("train", "evaluate", "predict")
@@ -31,6 +32,13 @@ def main(experiments: ModuleType, argv: Sequence[str]) -> int:
     except UserError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:  # a full disk, a folder without permission
+        place = f"{error.filename}: " if error.filename else ""
+        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
 
 
 def _run(experiments: ModuleType, argv: list[str]) -> int:
@@ -58,7 +66,12 @@ def _run(experiments: ModuleType, argv: list[str]) -> int:
     config = configuration.override(default, changes)
     if mode != "train" and values.workdir:
         config = _config_of_run(Path(values.workdir), name, config, changes)
-    return _MODES[mode](name, experiment, config, _places(values, name, config), values, argv)
+    places = _places(values, name, config)
+    if mode == "train":
+        return _train(name, experiment, config, places, argv)
+    if mode == "evaluate":
+        return _evaluate(experiment, config, places)
+    return _predict(experiment, config, places, list(map(Path, values.inputs)))
 
 
 def load_experiment(experiments: ModuleType, name: str) -> ModuleType:
@@ -124,7 +137,7 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
         valid = ", ".join(f"--{name}" for name in values if not name.startswith(_CONFIG))
         raise UserError(f"there is no flag --{flag}; valid: {valid}, --config.FIELD") from None
     except flags.Error as error:
-        raise UserError(" ".join(str(error).split())) from None
+        raise UserError(reason(error)) from None
     if rest:
         raise UserError(f"{rest[0]!r} is no flag; flags are written --name=value")
 
@@ -153,12 +166,14 @@ def _places(values: flags.FlagValues, name: str, config: Any) -> Any:
     )
 
 
-def _train(name, experiment, config, places, values, argv) -> int:
+def _train(name: str, experiment: ModuleType, config: Any, places: Any, argv: Sequence[str]) -> int:
     from cnnjax import run
     from cnnjax.reports.figures import write_report
 
     try:
-        result = run.train(name, experiment, config, places, argv)
+        result = run.train(
+            name, experiment, config, places, argv, say=functools.partial(print, flush=True)
+        )
     except run.Stopped as stop:
         print(stop, file=sys.stderr)
         return stop.exit_code
@@ -180,10 +195,10 @@ def _train(name, experiment, config, places, values, argv) -> int:
     return 0
 
 
-def _evaluate(name, experiment, config, places, values, argv) -> int:
+def _evaluate(experiment: ModuleType, config: Any, places: Any) -> int:
     from cnnjax import run
 
-    for split, means in run.evaluate(name, experiment, config, places).items():
+    for split, means in run.evaluate(experiment, config, places).items():
         print(
             f"{split:10} accuracy {means['accuracy']:.4f}  loss {means['loss']:.4f}  "
             f"{means['count']:,} examples"
@@ -191,20 +206,15 @@ def _evaluate(name, experiment, config, places, values, argv) -> int:
     return 0
 
 
-def _predict(name, experiment, config, places, values, argv) -> int:
+def _predict(experiment: ModuleType, config: Any, places: Any, inputs: Sequence[Path]) -> int:
     from cnnjax import run
 
-    if not values.inputs:
+    if not inputs:
         raise UserError("--mode=predict needs --inputs=FILE[,FILE...]: images, .npy or .npz")
-    for picture, answers in run.classify(
-        experiment, config, places, list(map(Path, values.inputs))
-    ):
+    for picture, answers in run.classify(experiment, config, places, inputs):
         best, *others = [f"{label} ({probability:.1%})" for label, probability in answers[:3]]
         print(f"{picture}: {best}, then {', '.join(others)}")
     return 0
-
-
-_MODES = {"train": _train, "evaluate": _evaluate, "predict": _predict}
 
 
 def _overview(experiments: ModuleType) -> str:

@@ -59,7 +59,7 @@ class Setting:
         if "above" in self.metadata:
             text += f" above {self.metadata['above']}"
         if "below" in self.metadata:
-            text += f"{' and' if 'minimum' in self.metadata else ''} below {self.metadata['below']}"
+            text += f"{' and' * bool({'minimum', 'above'} & self.metadata.keys())} below {self.metadata['below']}"
         return text + " (or none)" * optional
 
 
@@ -95,7 +95,7 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
         try:
             parsed = _parse(leaf.type, value)
             valid = _in_range(parsed, leaf.metadata)
-        except (ValueError, TypeError, OverflowError):
+        except (ValueError, KeyError, TypeError, OverflowError):
             valid = False
         if not valid:
             raise UserError(f"config.{path} is {value!r}; it must be {leaf.expected}")
@@ -144,15 +144,13 @@ def _replace(config: Any, path: list[str], value: Any) -> Any:
 
 
 def _parse(kind: Any, value: Any) -> Any:
-    """``value`` (text, or already typed) as a ``kind``; ValueError if it is none."""
+    """``value`` (text, or already typed) as a ``kind``; an exception if it is none."""
     kind, optional = _without_none(kind)
     if optional and (value is None or (isinstance(value, str) and value.lower() == "none")):
         return None
     origin, arguments = typing.get_origin(kind), typing.get_args(kind)
     if origin is typing.Literal:
-        if value in arguments:
-            return value
-        raise ValueError
+        return {str(a): a for a in arguments}[str(value)]
     if origin is tuple:
         items = value.strip("()[] ").split(",") if isinstance(value, str) else list(value)
         items = [item.strip(" '\"") if isinstance(item, str) else item for item in items]

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user's, not of the program's."""
+"""The one exception that stands for a mistake of the user's, and words for its message."""
 
 
 class UserError(ValueError):
@@ -6,3 +6,8 @@ class UserError(ValueError):
 
     The command line prints its message without a traceback and exits with status 2.
     """
+
+
+def reason(error: BaseException) -> str:
+    """What ``error`` says, on one line; its type where it says nothing."""
+    return " ".join(str(error).split()) or type(error).__name__

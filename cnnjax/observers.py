@@ -3,7 +3,7 @@
 import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from tqdm import tqdm
@@ -33,7 +33,8 @@ class Signals:
 
     def _receive(self, number: int, frame: object) -> None:
         self.received = signal.Signals(number)
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+        if number == signal.SIGINT:
+            signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 class RunObserver(Observer):
@@ -44,18 +45,29 @@ class RunObserver(Observer):
         epochs: in all.
         examples: in an epoch.
         signals: asked whether to stop.
+        say: receives lines for the user.
     """
 
-    def __init__(self, run: RunDirectory, epochs: int, examples: int, signals: Signals):
+    def __init__(
+        self,
+        run: RunDirectory,
+        epochs: int,
+        examples: int,
+        signals: Signals,
+        say: Callable[[str], None],
+    ):
         self._run, self._epochs, self._examples, self._signals = run, epochs, examples, signals
+        self._say = say
         self._bar: tqdm | None = None
         self._events: Any = None
         self._line_at = 0.0
 
-    def start(self, rows: list[dict[str, Any]]) -> None:
-        """Begin after the epochs of ``rows``, those of an earlier part of the same run."""
+    def start(self, step: int | None) -> None:
         from tensorboardX import SummaryWriter
 
+        if step is not None:
+            self._say(f"resuming at step {step:,}")
+        rows = self._run.keep_rows(step or 0)
         # Events of the part that is kept are written anew: a kill may have cut them anywhere.
         for path in self._run.path.glob("events.out.*"):
             path.unlink()
@@ -89,13 +101,12 @@ class RunObserver(Observer):
         ):
             self._line_at = now
             left = row["seconds"] / row["epoch"] * (self._epochs - row["epoch"])
-            print(
+            self._say(
                 f"epoch {row['epoch']:3}/{self._epochs}  "
                 f"train loss {row['train']['loss']:.4f} accuracy {row['train']['accuracy']:.4f}  "
                 f"validation accuracy {row['validation']['accuracy']:.4f}  "
                 f"{row['epoch'] * self._examples / row['seconds']:,.0f} examples/s, "
-                f"{left:.0f} s left",
-                flush=True,
+                f"{left:.0f} s left"
             )
 
     def should_stop(self) -> bool:

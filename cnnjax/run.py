@@ -23,9 +23,9 @@ from cnnjax.data import pictures
 from cnnjax.errors import UserError
 from cnnjax.observers import RunObserver, Signals
 from cnnjax.run_directory import RunDirectory, source_revision, versions, write_json
-from cnnjax.training import Devices, measure, predict
+from cnnjax.training import Devices, Task, measure, predict
 from cnnjax.training.checkpoints import Checkpoints
-from cnnjax.training.loop import Interrupted, fit
+from cnnjax.training.loop import Fitted, Interrupted, Plan, fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -82,75 +82,36 @@ def train(
     devices = Devices(places.parallel)
     run = RunDirectory(places.workdir)
     run.check(name, config)
-    if run.finished():
-        say(f"{run.path}: this run is finished already")
-        return run.read("result.json")
-    dataset = data.load(config.dataset, places.data_dir, places.manual_dir)
-    say(dataset.describe())
-    task = experiment.task(config, dataset.spec)
-    plan = experiment.plan(config)
-    run.open(name, config, argv)
-    checkpoints = Checkpoints(
-        run.checkpoints,
-        every_seconds=places.checkpoint_seconds,
-        warn=lambda message: say(f"warning: {message}"),
-    )
-    with Signals() as signals:
-        observer = RunObserver(run, plan.epochs, dataset.spec.examples, signals)
-        resumed = checkpoints.latest()
-        rows = run.keep_rows(resumed or 0)
-        verb = "training" if resumed is None else f"resuming at step {resumed:,}"
-        say(f"{verb} on {devices.describe()}, in {run.path}")
-        observer.start(rows)
-        try:
-            fitted = fit(
-                task,
-                dataset.splits,
-                config.hparams,
-                plan,
-                devices=devices,
-                checkpoints=checkpoints,
-                observer=observer,
-            )
-        except Interrupted as stop:
-            raise Stopped(
-                f"{signals.received.name}: saved at step {stop.step:,} in {run.checkpoints}; "
-                f"the same command goes on from there",
-                128 + signals.received,
-            ) from None
-        finally:
-            observer.close()
-    params = jax.device_get(fitted.params)
-    logits_of = predict(task, devices)
-    measured = {}
-    for split, examples in dataset.splits.items():
-        logits = logits_of(params, examples["inputs"])
-        measured[split] = measure(task, logits, examples["labels"], config.hparams)
-        if split == "test":
-            np.savez(run.path / "predictions.npz", labels=examples["labels"], logits=logits)
-    _save_model(run, params)
-    result = {
-        "experiment": name,
-        **{split: measured[split] for split in ("test", "validation", "train")},
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
-        "epochs": fitted.epochs,
-        "selected_epoch": fitted.selected_epoch,
-        "seconds": round(fitted.seconds, 2),
-        "seed": plan.seed,
-        "config": configuration.to_dict(config),
-        "data": {**dataclasses.asdict(dataset.spec), **dataset.provenance},
-        "devices": devices.describe(),
-        "versions": versions(),
-        "source": source_revision(),
-        "model_sha256": _sha256(run.path / "model.safetensors"),
-    }
-    write_json(run.path / "result.json", result)
+    if not run.finished():
+        dataset = data.load(config.dataset, places.data_dir, places.manual_dir)
+        say(dataset.describe())
+        task = experiment.task(config, dataset.spec)
+        circumstances = {
+            "data": {"sha256": dataset.provenance["sha256"]},
+            "devices": devices.describe(),
+            "source": source_revision(),
+            "versions": versions(),
+        }
+        with run.open(name, config, argv, circumstances, say):
+            if not run.finished():  # another process may have finished it meanwhile
+                plan = experiment.plan(config)
+                fitted = _fit(run, task, dataset, config.hparams, plan, devices, places, say)
+                figures = _figures(run, task, dataset, config.hparams, fitted, devices)
+                result = {
+                    "experiment": name,
+                    **figures,
+                    "config": configuration.to_dict(config),
+                    **circumstances,
+                    "data": {**dataclasses.asdict(dataset.spec), **dataset.provenance},
+                    "model_sha256": _sha256(run.path / "model.safetensors"),
+                }
+                write_json(run.path / "result.json", result)
+                return run.read("result.json")
+    say(f"{run.path}: this run is finished already")
     return run.read("result.json")
 
 
-def evaluate(
-    name: str, experiment: ModuleType, config: Any, places: Places
-) -> dict[str, dict[str, float]]:
+def evaluate(experiment: ModuleType, config: Any, places: Places) -> dict[str, dict[str, float]]:
     """Measure a finished run's model again, on every split.
 
     Returns:
@@ -217,8 +178,78 @@ def load_model(run: RunDirectory) -> tuple[Any, data.Spec, dict[str, Any]]:
         raise UserError(f"{path}: is missing or damaged (its checksum is not that of the result)")
     params = unflatten_dict(load_file(path), sep="/")
     stored = result["data"]
-    spec = data.Spec(tuple(stored["shape"]), tuple(stored["classes"]), stored["examples"])
+    try:
+        spec = data.Spec(tuple(stored["shape"]), tuple(stored["classes"]), stored["examples"])
+    except (KeyError, TypeError) as error:
+        raise UserError(f"{run.path / 'result.json'}: is damaged in 'data' ({error})") from None
     return params, spec, result
+
+
+def _fit(
+    run: RunDirectory,
+    task: Task,
+    dataset: data.DataSet,
+    hparams: Any,
+    plan: Plan,
+    devices: Devices,
+    places: Places,
+    say: Callable[[str], None],
+) -> Fitted:
+    """:func:`fit`, with the run's checkpoints, observed, and stopped by signals."""
+    checkpoints = Checkpoints(
+        run.checkpoints,
+        every_seconds=places.checkpoint_seconds,
+        warn=lambda message: say(f"warning: {message}"),
+    )
+    say(f"training on {devices.describe()}, in {run.path}")
+    with Signals() as signals:
+        observer = RunObserver(run, plan.epochs, dataset.spec.examples, signals, say)
+        try:
+            return fit(
+                task,
+                dataset.splits,
+                hparams,
+                plan,
+                devices=devices,
+                checkpoints=checkpoints,
+                observer=observer,
+            )
+        except Interrupted as stop:
+            raise Stopped(
+                f"{signals.received.name}: saved at step {stop.step:,} in {run.checkpoints}; "
+                f"the same command goes on from there",
+                128 + signals.received,
+            ) from None
+        finally:
+            observer.close()
+
+
+def _figures(
+    run: RunDirectory,
+    task: Task,
+    dataset: data.DataSet,
+    hparams: Any,
+    fitted: Fitted,
+    devices: Devices,
+) -> dict[str, Any]:
+    """Measure the selected parameters on every split; keep them and the test predictions."""
+    params = jax.device_get(fitted.params)
+    logits_of = predict(task, devices)
+    measured = {}
+    for split in ("test", "validation", "train"):
+        examples = dataset.splits[split]
+        logits = logits_of(params, examples["inputs"])
+        measured[split] = measure(task, logits, examples["labels"], hparams)
+        if split == "test":
+            np.savez(run.path / "predictions.npz", labels=examples["labels"], logits=logits)
+    _save_model(run, params)
+    return {
+        **measured,
+        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
+        "epochs": fitted.epochs,
+        "selected_epoch": fitted.selected_epoch,
+        "seconds": round(fitted.seconds, 2),
+    }
 
 
 def _save_model(run: RunDirectory, params: Any) -> None:

@@ -1,6 +1,7 @@
 """The files of one run: what it was asked, what it measured, what came out.
 
-config.json       everything needed to run it again: config, argv, versions, source revision
+config.json       everything needed to run it again: config, argv, versions, source revision,
+                  devices, and the checksum of the data
 metrics.jsonl     one row per epoch
 checkpoints/      the whole state, for resuming
 model.safetensors the selected parameters, by path ("C1/kernel")
@@ -10,6 +11,7 @@ events.out.*      TensorBoard
 report/           pictures
 """
 
+import contextlib
 import fcntl
 import hashlib
 import importlib.metadata
@@ -19,7 +21,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +29,10 @@ from cnnjax import __version__, config
 from cnnjax.errors import UserError
 
 # What the files of a run must hold to be read on.
-_KEYS = {"config.json": ("experiment", "config"), "result.json": ("test", "data", "model_sha256")}
+_FIELDS = {
+    "config.json": {"experiment": str, "config": dict},
+    "result.json": {"test": dict, "data": dict, "model_sha256": str},
+}
 _QUIET = {"capture_output": True, "text": True, "check": False}
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 
@@ -43,7 +48,6 @@ class RunDirectory:
 
     def __init__(self, path: str | Path):
         self.path = Path(path).expanduser()
-        self._lock: Any = None
 
     @property
     def checkpoints(self) -> Path:
@@ -87,30 +91,71 @@ class RunDirectory:
                 f"{'; '.join(changed)}; name another folder, or repeat that configuration"
             )
 
-    def open(self, experiment: str, settings: Any, argv: Sequence[str]) -> None:
-        """Hold the directory for this process; record a new run in it.
+    @contextlib.contextmanager
+    def open(
+        self,
+        experiment: str,
+        settings: Any,
+        argv: Sequence[str],
+        circumstances: Mapping[str, Any],
+        say: Callable[[str], None],
+    ) -> Iterator[None]:
+        """Hold the directory for this process; record a new run in it, or go on with the old one.
+
+        Args:
+            experiment, settings: what is run.
+            argv: how it was asked for.
+            circumstances: on what the result's bits depend beside ``settings``: "data" (with its
+                "sha256"), "devices", "source" and "versions".
+            say: is warned where they are no longer those that the run began with.
 
         Raises:
-            UserError: as :meth:`check`; also if it cannot be written or another process holds it.
+            UserError: as :meth:`check`; also if it cannot be written, another process holds it, or
+                the run began on other data.
         """
         self.check(experiment, settings)
         try:
             self.path.mkdir(parents=True, exist_ok=True)
-            self._acquire()
+            lock = open(self.path / ".lock", "w")
         except OSError as error:
             raise UserError(
                 f"--workdir={self.path}: cannot be written ({error.strerror}); name another folder"
             ) from None
-        if not (self.path / "config.json").exists():
-            write_json(
-                self.path / "config.json",
-                {
-                    "experiment": experiment,
-                    "config": config.to_dict(settings),
-                    "argv": list(argv),
-                    "versions": versions(),
-                    "source": source_revision(),
-                },
+        with lock:
+            try:
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError:
+                raise UserError(
+                    f"--workdir={self.path}: another process is running there"
+                ) from None
+            path = self.path / "config.json"
+            if path.exists():
+                self._compare(self.read("config.json"), circumstances, say)
+            else:
+                described = {"experiment": experiment, "config": config.to_dict(settings)}
+                write_json(path, {**described, "argv": list(argv), **circumstances})
+            yield
+
+    def _compare(
+        self, began: Mapping[str, Any], now: Mapping[str, Any], say: Callable[[str], None]
+    ) -> None:
+        """Refuse other data than the run began with; warn of other versions, source or devices."""
+        before, after = config.flatten(began), config.flatten(now)
+        if before.get("data.sha256") != after["data.sha256"]:
+            raise UserError(
+                f"--workdir={self.path}: holds a run on other data (SHA-256 "
+                f"{after['data.sha256'][:12]} now and {str(before.get('data.sha256'))[:12]} "
+                f"there); give it the same data, or name another folder"
+            )
+        changed = [
+            f"{name} is {value} now and was {before.get(name)}"
+            for name, value in after.items()
+            if before.get(name) != value
+        ]
+        if changed:
+            say(
+                f"warning: {'; '.join(changed)}: the result may not be, to the last bit, that of "
+                f"an uninterrupted run"
             )
 
     def read(self, name: str) -> dict[str, Any]:
@@ -126,13 +171,11 @@ class RunDirectory:
             raise UserError(f"{path}: there is no such file; is this a run's folder?") from None
         except (OSError, ValueError) as error:
             raise UserError(f"{path}: cannot be read ({error})") from None
-        missing = [
-            key
-            for key in _KEYS.get(name, ())
-            if not isinstance(content, dict) or key not in content
-        ]
-        if missing:
-            raise UserError(f"{path}: is damaged ({missing[0]!r} is missing)")
+        if not isinstance(content, dict):
+            raise UserError(f"{path}: is damaged (it is no JSON object)")
+        for field, kind in _FIELDS.get(name, {}).items():
+            if not isinstance(content.get(field), kind):
+                raise UserError(f"{path}: is damaged ({field!r} is missing or of another type)")
         return content
 
     def finished(self) -> bool:
@@ -147,9 +190,10 @@ class RunDirectory:
         rows = []
         for line in path.read_text().splitlines():
             try:
-                rows.append(json.loads(line))
+                row = json.loads(line)
             except ValueError:
                 break
+            rows.append(row)
         return rows
 
     def append_row(self, row: Mapping[str, Any]) -> None:
@@ -163,14 +207,6 @@ class RunDirectory:
         path = self.path / "metrics.jsonl"
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
         return rows
-
-    def _acquire(self) -> None:
-        """Hold the run for this process; the system lets go when the process ends."""
-        self._lock = open(self.path / ".lock", "w")
-        try:
-            fcntl.flock(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UserError(f"--workdir={self.path}: another process is running there") from None
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

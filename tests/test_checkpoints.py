@@ -32,7 +32,7 @@ def saved(tmp_path_factory):
     directory = tmp_path_factory.mktemp("run") / "checkpoints"
     checkpoints = Checkpoints(directory)
     for step in (10, 20):
-        checkpoints.save(step, tree_at(step), {"seconds": step / 10, "position": {"epoch": 1}})
+        checkpoints.save(step, tree_at(step), {"seconds": step / 10, "at": {"epoch": 1}})
     return directory
 
 
@@ -54,7 +54,7 @@ def test_round_trip_keeps_values_types_and_structure(saved):
     for found, wanted in zip(jax.tree.leaves(tree), jax.tree.leaves(expected), strict=True):
         assert found.dtype == wanted.dtype
         np.testing.assert_array_equal(found, wanted)
-    assert meta == {"seconds": 2.0, "position": {"epoch": 1}}
+    assert meta == {"seconds": 2.0, "at": {"epoch": 1}}
 
 
 def test_nothing_saved_is_none(tmp_path):
@@ -123,8 +123,27 @@ def test_a_save_killed_before_its_checksums_is_no_checkpoint(copy):
     (copy / "20.sha256").unlink()
     warnings = []
     assert restored_step(copy, warnings) == 10
-    assert warnings == []
-    assert not (copy / "20").exists()
+    assert len(warnings) == 1 and "20 is damaged or was not finished" in warnings[0]
+    assert "it is now damaged-20, and training goes on from step 10" in warnings[0]
+    assert not (copy / "20").exists() and (copy / "damaged-20").is_dir()
+
+
+def test_a_first_save_killed_before_its_checksums_means_a_start(copy):
+    shutil.rmtree(copy / "10")
+    for manifest in copy.glob("*.sha256"):
+        manifest.unlink()
+    warnings = []
+    assert Checkpoints(copy, warn=warnings.append).restore(tree_at(0)) is None
+    assert len(warnings) == 1 and "from the start" in warnings[0]
+
+
+def test_lost_checksums_are_refused_and_nothing_is_deleted(copy):
+    """Only the newest save can be an unfinished one."""
+    for manifest in copy.glob("*.sha256"):
+        manifest.unlink()
+    with pytest.raises(UserError, match="no checkpoint is undamaged"):
+        restored_step(copy)
+    assert (copy / "10").is_dir() and (copy / "20").is_dir()
 
 
 def test_the_checksums_are_those_of_sha256sum(saved):

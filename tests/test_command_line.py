@@ -1,10 +1,13 @@
 """The command line: what a newcomer sees, every mistake in one line, and one real run."""
 
+import errno
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import jax
 import numpy as np
 import pytest
 from PIL import Image
@@ -117,6 +120,7 @@ def test_a_workdir_of_another_run_is_refused_field_by_field(capsys, finished):
     [
         ("{", "cannot be read"),
         ("{}", "'experiment' is missing"),
+        ('{"experiment": "lenet", "config": []}', "'config' is missing or of another type"),
         ("[]", "is damaged"),
         ('{"experiment": "other", "config": {}}', "--experiment=other"),
     ],
@@ -135,7 +139,70 @@ def test_damaged_checkpoints_only_are_refused(capsys, finished, tmp_path):
     (workdir / "config.json").write_bytes((finished / "config.json").read_bytes())
     (workdir / "checkpoints" / "40" / "tree").write_text("")
     (workdir / "checkpoints" / "40.sha256").write_text("0  40/tree\n")
-    assert "no checkpoint is undamaged" in refused(capsys, *RUN, f"--workdir={workdir}")
+    shutil.copy(finished / "metrics.jsonl", workdir)
+    events = Path(shutil.copy(next(finished.glob("events.out.*")), workdir))
+    assert main(experiments, [*RUN, f"--workdir={workdir}"]) == 2
+    assert "no checkpoint is undamaged" in capsys.readouterr().err
+    assert (workdir / "metrics.jsonl").read_text().count("\n") == 2, "its rows are still there"
+    assert events.exists()
+
+
+def unfinished(finished, tmp_path, **changes):
+    """A folder with the finished run's config.json, changed, and nothing else."""
+    (tmp_path / "run").mkdir()
+    stored = json.loads((finished / "config.json").read_text())
+    (tmp_path / "run" / "config.json").write_text(json.dumps(stored | changes))
+    return tmp_path / "run"
+
+
+def test_a_run_is_not_continued_on_other_data(capsys, finished, tmp_path):
+    workdir = unfinished(finished, tmp_path, data={"sha256": "0123456789abcdef"})
+    assert main(experiments, [*RUN, f"--workdir={workdir}"]) == 2
+    assert "holds a run on other data (SHA-256" in capsys.readouterr().err
+
+
+def test_other_versions_are_warned_of(capsys, finished, tmp_path):
+    workdir = unfinished(finished, tmp_path, versions={"jax": "0.0.1"}, devices="8 tpu devices")
+    assert main(experiments, [*RUN, f"--workdir={workdir}"]) == 0
+    (line,) = [x for x in capsys.readouterr().out.splitlines() if x.startswith("warning: ")]
+    assert f"versions.jax is {jax.__version__} now and was 0.0.1" in line
+    assert "was 8 tpu devices" in line
+
+
+def test_the_folder_is_free_again_after_an_error_in_the_same_process(tmp_path, monkeypatch, capsys):
+    argv = [*RUN, f"--workdir={tmp_path / 'run'}"]
+    with monkeypatch.context() as patch:
+        patch.setattr("cnnjax.run.fit", lambda *a, **k: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            main(experiments, argv)
+    assert main(experiments, argv) == 0
+
+
+@pytest.mark.parametrize(
+    ("error", "status", "message"),
+    [
+        (OSError(errno.ENOSPC, "No space left on device", "x/y"), 2, "error: x/y: No space left"),
+        (KeyboardInterrupt(), 130, "interrupted"),
+    ],
+)
+def test_a_full_disk_and_ctrl_c_need_no_traceback(capsys, monkeypatch, error, status, message):
+    def fail(*args, **kwargs):
+        raise error
+
+    monkeypatch.setattr("cnnjax.run.fit", fail)
+    assert main(experiments, RUN) == status
+    assert capsys.readouterr().err.startswith(message)
+
+
+def test_a_damaged_result_is_refused(capsys, finished, tmp_path):
+    workdir = unfinished(finished, tmp_path)
+    result = json.loads((finished / "result.json").read_text())
+    shutil.copy(finished / "model.safetensors", workdir)
+    evaluate = ["--experiment=lenet", "--mode=evaluate", f"--workdir={workdir}"]
+    (workdir / "result.json").write_text(json.dumps(result | {"data": {}}))
+    assert "is damaged in 'data'" in refused(capsys, *evaluate)
+    (workdir / "result.json").write_text(json.dumps(result | {"model_sha256": 3}))
+    assert "'model_sha256' is missing or of another type" in refused(capsys, *evaluate)
 
 
 def test_a_run_has_its_files(finished):

@@ -124,14 +124,18 @@ def test_conv_with_the_flipped_kernel_is_convolution(a, b):
         ((2, 3), (3, 4), {}, r"\(2, 3\) and \(3, 4\)"),
         ((1, 2, 2, 2, 2, 1), (1, 1, 1, 1, 1, 1), {}, "one to three spatial axes"),
         ((2, 8, 3), (3, 2, 4), {}, r"\(3, 2, 4\).*\(2, 8, 3\)"),
-        ((2, 8, 4), (3, 2, 3), {"groups": 2}, r"\(3, 2, 3\) in 2 group.*\(2, 8, 4\)"),
+        ((2, 8, 4), (3, 1, 4), {"groups": 2}, r"\(3, 1, 4\) in 2 group.*\(2, 8, 4\)"),
+        ((2, 8, 4), (3, 2, 3), {"groups": 2}, "groups is 2.* 4 input .* 3 output"),
+        ((2, 8, 5), (3, 2, 4), {"groups": 2}, "groups is 2.* 5 input .* 4 output"),
+        ((2, 8, 4), (3, 2, 4), {"groups": 0}, "groups is 0"),
+        ((2, 8, 1), (0, 1, 1), {}, r"kernel's window is \(0,\)"),
         ((2, 4, 1), (5, 1, 1), {}, r"spans \(5,\).*only \(4,\)"),
         ((2, 6, 1), (3, 1, 1), {"dilation": 3}, r"spans \(7,\).*only \(6,\)"),
         ((2, 8, 1), (3, 1, 1), {"strides": 0}, "strides is 0"),
         ((2, 8, 1), (3, 1, 1), {"dilation": (1, 1)}, r"dilation is \(1, 1\)"),
         ((2, 8, 1), (3, 1, 1), {"padding": "full"}, "padding is 'full'"),
         ((2, 8, 1), (3, 1, 1), {"padding": -1}, "padding is -1"),
-        ((2, 8, 1), (3, 1, 1), {"padding": ((1, 1), (1, 1))}, "or 1 .before, after. pairs"),
+        ((2, 8, 1), (3, 1, 1), {"padding": ((1, 1), (1, 1))}, "or 1 .before, after. pair"),
     ],
 )
 def test_conv_rejects(x, kernel, options, message):
@@ -174,6 +178,7 @@ def test_local_conv_with_one_kernel_everywhere_is_conv(x, shape, options):
         ((2, 6, 3), (4, 3, 1, 2), r"\(2, 6, 3\) and \(4, 3, 1, 2\)"),
         ((2, 6, 6, 1), (4, 3, 1, 2), r"\(2, 6, 6, 1\) and \(4, 3, 1, 2\)"),
         ((2, 2, 1), (1, 3, 1, 2), r"spans \(3,\).*only \(2,\)"),
+        ((2, 2, 1), (3, 0, 1, 2), r"kernel's window is \(0,\)"),
     ],
 )
 def test_local_conv_rejects(x, kernel, message):

@@ -6,8 +6,10 @@ import gzip
 import hashlib
 import http.server
 import re
+import resource
 import shutil
 import threading
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from cnnjax.data.dataset import checksum
 from tests.data_files import (
     STEMS,
     config_of,
+    in_order,
     nothing_prepared,
     refused,
     same,
@@ -61,6 +64,7 @@ def test_mnist_is_found_and_kept_in_order(tmp_path, end, subfolder):
     assert {s["labels"].dtype for s in dataset.splits.values()} == {np.dtype(np.int32)}
     assert {s["inputs"].dtype for s in dataset.splits.values()} == {np.dtype(np.uint8)}
     assert dataset.classes == tuple("0123456789")
+    assert dataset.provenance["sha256"] == checksum(*in_order(dataset))
 
 
 def test_files_in_the_folder_itself_come_first(tmp_path, files):
@@ -100,6 +104,7 @@ def test_a_changed_label_is_not_hidden_by_the_earlier_preparation(tmp_path, file
     write_files(files, arrays)
     after = data.load("mnist", tmp_path / "data", files)
     assert not same(before, after)
+    assert before.provenance["sha256"] != after.provenance["sha256"]
     assert config_of(before) != config_of(after)
     write_files(files, small_mnist())
     assert same(before, data.load("mnist", tmp_path / "data", files))
@@ -155,11 +160,27 @@ def test_a_defect_leaves_nothing_prepared(tmp_path, files, name, change, words):
     assert len(load().splits["train"]["labels"]) == 110
 
 
-def test_images_of_another_size_are_refused(tmp_path):
-    arrays = {split: (images[:, 1:], y) for split, (images, y) in small_mnist().items()}
+@pytest.mark.parametrize("split", ["train", "test"])
+def test_images_of_another_size_are_refused(tmp_path, split):
+    arrays = small_mnist()
+    arrays[split] = arrays[split][0][:, 1:], arrays[split][1]
     files = write_files(tmp_path / "files", arrays)
-    refused(lambda: data.load("mnist", tmp_path / "data", files), "(27, 28)", "(28, 28)")
+    culprit = files / f"{STEMS[split]}-images-idx3-ubyte"
+    load = lambda: data.load("mnist", tmp_path / "data", files)
+    refused(load, f"{culprit}: its images are (27, 28)", "(28, 28)")
     assert nothing_prepared(tmp_path / "data")
+
+
+def test_too_few_images_for_a_validation_split_are_refused(tmp_path):
+    arrays = small_mnist()
+    arrays["train"] = arrays["train"][0][:5], arrays["train"][1][:5]
+    files = write_files(tmp_path / "files", arrays)
+    refused(
+        lambda: data.load("mnist", tmp_path / "data", files),
+        "data set mnist: its validation split is empty",
+        "35 examples (5 train, 0 validation, 30 test)",
+        "at least one",
+    )
 
 
 def test_a_missing_file_is_named_with_both_places(tmp_path, files):
@@ -173,6 +194,28 @@ def test_a_missing_file_is_named_with_both_places(tmp_path, files):
 def test_a_file_as_data_dir_is_refused(tmp_path, files):
     (tmp_path / "data").write_text("")
     refused(lambda: data.load("mnist", tmp_path / "data", files), "--data_dir")
+    below = tmp_path / "data" / "below"
+    refused(lambda: data.load("mnist", below, files), f"data set mnist: {below}: Not a directory")
+
+
+def test_an_idx_file_that_the_system_refuses_is_named(tmp_path, files, monkeypatch):
+    def denied(path):
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    file = files / "train-images-idx3-ubyte"
+    refused(lambda: data.load("mnist", tmp_path, files), f"mnist: {file}: Permission denied")
+
+
+def test_files_that_cannot_be_written_are_refused(tmp_path, files):
+    folder = tmp_path / "data"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, hard))
+    try:
+        refused(lambda: data.load("mnist", folder, files), f"cannot be prepared in {folder}")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert nothing_prepared(folder)
 
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])

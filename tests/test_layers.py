@@ -88,6 +88,16 @@ def test_unconnected_maps_get_no_gradient(shared_kernel):
     assert reached.tolist() == [[i in row for i in range(3)] for row in TABLE]
 
 
+@pytest.mark.parametrize("table", [np.array([[0, 1], [2, 0]]), [[0, 1], np.array([2, 0])]])
+def test_a_table_may_be_any_sequences(table):
+    """And leaves the layer hashable, without which it cannot be jitted."""
+    x, layer = normal(1, 4, 4, 3), Conv(2, np.int64(3), connections=table)
+    expected = Conv(2, 3, connections=((0, 1), (2, 0)))
+    assert layer == expected
+    parameters = jax.jit(layer.init)(jax.random.key(0), x)["params"]
+    np.testing.assert_array_equal(apply(layer, parameters, x), apply(expected, parameters, x))
+
+
 def test_a_table_of_all_pairs_is_the_dense_conv():
     x = normal(2, 6, 6, 3)
     full = Conv(2, 3, connections=[range(3)] * 2)
@@ -118,6 +128,8 @@ def test_a_shared_kernel_is_equal_pair_kernels(x):
         (((0,), (1,), (0, 2, 0), (2,)), r"row 2 .* is \(0, 2, 0\)"),
         (((0,), (1,), (2,), (2, 3)), r"row 3 .* is \(2, 3\).*0\.\.2"),
         (((-1,), (1,), (2,), (2,)), r"row 0 .* is \(-1,\)"),
+        (((0.5,), (1,), (2,), (2,)), r"connections is \(\(0.5,\).*sequence of integers"),
+        (np.arange(4) % 3, r"connections is array\(\[0, 1, 2, 0\]\).*one per output map"),
     ],
 )
 def test_bad_tables_are_rejected(table, message):
@@ -130,6 +142,12 @@ def test_bad_tables_are_rejected(table, message):
     [
         ({"connections": ((0,), (1,)), "groups": 2}, "connection table cannot .* groups"),
         ({"shared_kernel": True, "groups": 2}, "shared_kernel cannot .* groups"),
+        ({"groups": 3}, "groups is 3.* 2 input .* 2 output"),
+        ({"groups": 0}, "groups is 0"),
+        ({"features": 3, "groups": 2}, "groups is 2.* 2 input .* 3 output"),
+        ({"strides": 0}, "strides is 0"),
+        ({"kernel_size": 0}, "kernel_size is 0"),
+        ({"padding": (1,)}, r"padding is \(1,\)"),
         ({"bias": "layer"}, "bias is 'layer'.*'map', 'unit' or 'none'"),
         ({"kernel_size": (3, 3, 3)}, r"kernel_size is \(3, 3, 3\)"),
         ({"kernel_size": 5}, r"spans \(5, 5\).*only \(4, 4\)"),
@@ -137,7 +155,9 @@ def test_bad_tables_are_rejected(table, message):
 )
 def test_conv_rejects(options, message):
     with pytest.raises(ValueError, match=message):
-        Conv(2, **{"kernel_size": 3, **options}).init(jax.random.key(0), normal(1, 4, 4, 2))
+        Conv(**{"features": 2, "kernel_size": 3, **options}).init(
+            jax.random.key(0), normal(1, 4, 4, 2)
+        )
 
 
 @pytest.mark.parametrize("layer", [Conv, LocalConv])
@@ -226,6 +246,16 @@ def test_a_connected_map_sees_its_own_fan_in():
     ends = np.cumsum([len(row) for row in TABLE])[:-1]
     for row, weights in zip(TABLE, np.split(kernel, ends, axis=-1), strict=True):
         assert_fills(weights, 2.4 / (13 * 13 * len(row)))
+
+
+@pytest.mark.parametrize("table, fan_ins", [(None, [3] * 4), (TABLE, [len(row) for row in TABLE])])
+def test_a_shared_kernel_sees_all_the_inputs_of_a_unit(table, fan_ins):
+    """Not those in one input map only: a unit sums over all the maps that feed it."""
+    layer = Conv(4, 13, connections=table, shared_kernel=True, kernel_init=fan_in_uniform())
+    kernel = initial_kernel(layer, (1, 13, 13, 3))
+    assert kernel.shape == (13, 13, 1, 4)
+    for j, inputs in enumerate(fan_ins):
+        assert_fills(kernel[..., j], 2.4 / (13 * 13 * inputs))
 
 
 def test_a_local_conv_starts_with_other_weights_at_every_position():

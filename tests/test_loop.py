@@ -1,14 +1,25 @@
 """The loop: selection, early stopping, divergence, stop and exact resume, in one process."""
 
+import dataclasses
 import json
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+import optax
 import pytest
 
 from cnnjax.training import Devices, Plan, fit, measure, predict
 from cnnjax.training.checkpoints import Checkpoints
-from cnnjax.training.loop import Best, Diverged, Interrupted, Observer, keep_best
+from cnnjax.training.loop import (
+    Best,
+    Diverged,
+    Interrupted,
+    Observer,
+    all_finite,
+    init_progress,
+    keep_best,
+)
 from tests.training_task import Hparams, small_splits, small_task
 
 PLAN = Plan(epochs=4, batch_size=16, seed=3)
@@ -20,7 +31,10 @@ class Recorder(Observer):
     """Keeps the rows; asks to stop once ``stop_after`` checks have passed."""
 
     def __init__(self, stop_after: int | None = None):
-        self.rows, self._left = [], stop_after
+        self.rows, self._left, self.started = [], stop_after, []
+
+    def start(self, step):
+        self.started.append(step)
 
     def epoch_end(self, row):
         self.rows.append({k: v for k, v in row.items() if k != "seconds"})
@@ -32,9 +46,11 @@ class Recorder(Observer):
         return self._left < 0
 
 
-def run(plan=PLAN, hparams=HPARAMS, observer=None, checkpoints=None, **devices):
+def run(
+    plan=PLAN, hparams=HPARAMS, observer=None, checkpoints=None, task=None, splits=SPLITS, **devices
+):
     return fit(
-        small_task(), SPLITS, hparams, plan,
+        task or small_task(), splits, hparams, plan,
         devices=Devices("single", **devices), observer=observer, checkpoints=checkpoints,
     )  # fmt: skip
 
@@ -78,7 +94,10 @@ def test_select_last_takes_the_last_epoch():
 
 @pytest.mark.parametrize(
     ("accuracy", "loss", "taken"),
-    [(0.6, 9.0, True), (0.5, 0.9, True), (0.5, 1.0, False), (0.5, 1.1, False), (0.4, 0.1, False)],
+    [
+        *[(0.6, 9.0, True), (0.5, 0.9, True), (0.5, 1.0, False), (0.5, 1.1, False)],
+        *[(0.4, 0.1, False), (0.6, np.nan, False), (0.6, np.inf, False)],
+    ],
 )
 def test_keep_best_prefers_accuracy_then_loss_then_the_earlier(accuracy, loss, taken):
     best = Best(np.float32([1.0]), np.int32(1), np.float32(0.5), np.float32(1.0))
@@ -100,6 +119,50 @@ def test_divergence_names_the_step_and_the_checkpoint(tmp_path):
     assert checkpoints.latest() is None, "a broken state was saved"
 
 
+@pytest.mark.parametrize("bad_step", [5, 7, 23])
+@pytest.mark.parametrize("one_program", [False, True])
+def test_an_update_that_is_not_finite_is_never_saved_or_returned(tmp_path, bad_step, one_program):
+    """6 steps an epoch: at the end of one, inside one, and at the very end of training."""
+    spoil = lambda updates, state, params: (
+        jax.tree.map(lambda u: jnp.where(state == bad_step, jnp.nan, -0.05 * u), updates),
+        state + 1,
+    )
+    optimizer = optax.GradientTransformation(lambda params: jnp.zeros((), jnp.int32), spoil)
+    task = dataclasses.replace(small_task(), optimizer=lambda hparams: optimizer)
+    checkpoints = Checkpoints(tmp_path, every_seconds=0)
+    # Inside an epoch the next step's loss tells, at its end the parameters.
+    at = rf"at step {bad_step + 1}" if bad_step == 7 else rf"parameter .* after step {bad_step + 1}"
+    with pytest.raises(Diverged, match=at):
+        run(task=task, checkpoints=checkpoints, one_program=one_program)
+    assert checkpoints.latest() == (bad_step // 6 * 6 or None)
+    if bad_step > 5:
+        like = init_progress(task, SPLITS["train"]["inputs"], HPARAMS, 0)
+        assert all_finite(checkpoints.restore(like)[0].state.params)
+
+
+def test_a_validation_loss_that_is_not_finite_ends_training():
+    validation = SPLITS["validation"] | {"labels": np.full(30, 7, np.int32)}  # there are 3 classes
+    with pytest.raises(Diverged, match=r"validation loss .* after step 6; nothing was saved"):
+        run(splits=SPLITS | {"validation": validation})
+
+
+def test_a_batch_is_no_larger_than_the_split():
+    whole = run(Plan(epochs=2, batch_size=90))
+    assert same(run(Plan(epochs=2, batch_size=10**11)).params, whole.params)
+
+
+def test_checkpoints_are_due_inside_an_epoch_too(tmp_path):
+    class Recording(Checkpoints):
+        def save(self, step, tree, meta):
+            steps.append(step)
+            super().save(step, tree, meta)
+
+    steps = []
+    plan = Plan(epochs=2, batch_size=4)  # 23 steps an epoch, looked at every 16
+    run(plan, checkpoints=Recording(tmp_path, every_seconds=0), one_program=False)
+    assert steps == [16, 23, 39, 46]
+
+
 @pytest.mark.parametrize(
     # 23 steps an epoch.  Steps as single calls are checked every 16: 39 is inside an epoch.
     ("one_program", "stop_after", "stopped_at"),
@@ -117,6 +180,7 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(
     fitted = run(plan, observer=rest, checkpoints=Checkpoints(tmp_path), one_program=one_program)
     assert same(fitted.params, reference.params)
     assert first.rows + rest.rows == complete.rows
+    assert (first.started, rest.started) == ([None], [stopped_at])
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, uninterrupted):

@@ -53,6 +53,24 @@ def test_an_examples_dropout_mask_depends_on_its_own_key_alone():
     assert len(np.unique(whole.reshape(6, -1), axis=0)) == 6  # and differs between examples
 
 
+@pytest.mark.parametrize("implementation", ["rbg", "unsafe_rbg"])
+def test_dropout_rejects_keys_whose_masks_depend_on_the_batch(implementation):
+    """Traced or not, and as raw numbers where they are read as such keys."""
+    key = functools.partial(jax.random.key, 0, impl=implementation)
+    message = f"implementation '{implementation}'.*'threefry2x32'"
+    for drop in (ops.dropout, jax.jit(ops.dropout)):
+        with pytest.raises(ValueError, match=message):
+            drop(jnp.ones((2, 9)), jax.random.split(key(), 2), 0.5)
+    with jax.default_prng_impl(implementation), pytest.raises(ValueError, match=message):
+        ops.dropout(jnp.ones((2, 9)), jax.random.key_data(jax.random.split(key(), 2)), 0.5)
+
+
+def test_dropout_takes_raw_keys():
+    x = jnp.ones((3, 9))
+    expected = ops.dropout(x, keys(3), 0.5)
+    np.testing.assert_array_equal(ops.dropout(x, jax.random.key_data(keys(3)), 0.5), expected)
+
+
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_dropout_keeps_the_dtype(x64, dtype):
     """Although the rate, which is traced here, may be of a wider type than x."""

@@ -121,6 +121,43 @@ def test_max_passes_a_nan_on_from_every_place_in_a_window(lowering):
     np.testing.assert_array_equal(result[:, 0, :, 0], [[np.nan, 0]] * 4)
 
 
+@pytest.mark.parametrize("lowering", [0, 1], ids=["blocks", "plain"])
+def test_a_window_with_a_nan_keeps_its_gradient_to_itself(lowering):
+    """One of its elements has all of it; which one is the lowering's choice."""
+    x = jnp.array([[1, np.nan, 3, 0], [np.nan, 2, 5, 4]], jnp.float32)[None, ..., None]
+    pooled, backward = jax.vjp(lowerings("max", (2, 2))[lowering], x)
+    (gradient,) = backward(jnp.array([3.0, 7.0]).reshape(pooled.shape))
+    left, right = np.split(np.asarray(gradient)[0, ..., 0], 2, axis=1)
+    assert sorted(left.ravel()) == [0, 0, 0, 3]
+    np.testing.assert_array_equal(right, [[0, 0], [7, 0]])
+
+
+@pytest.mark.parametrize("dtype, lowest", [("int8", -128), ("float32", -np.inf)])
+def test_a_window_wholly_in_padding_has_the_lowest_maximum(dtype, lowest):
+    result = ops.max_pool(jnp.ones((1, 2, 1), dtype), 2, padding=((2, 0),))
+    assert result[0, :, 0].tolist() == [lowest, 1]
+
+
+@pytest.mark.parametrize("pool", [ops.max_pool, ops.mean_pool, ops.sum_pool])
+@pytest.mark.parametrize(
+    "options, same",
+    [
+        ({"window": np.int64(2)}, {"window": 2}),
+        (
+            {"window": np.array([3, 2]), "strides": np.uint8(1), "padding": np.int32(1)},
+            {"window": (3, 2), "strides": 1, "padding": 1},
+        ),
+        (
+            {"window": 2, "padding": np.array([[0, 1], [1, 0]])},
+            {"window": 2, "padding": ((0, 1), (1, 0))},
+        ),
+    ],
+)
+def test_numpys_integers_are_integers(pool, options, same):
+    (x,) = arrays((1, 5, 4, 2))
+    np.testing.assert_array_equal(pool(x, **options), pool(x, **same))
+
+
 @pytest.mark.parametrize("platform, scatters", [("cpu", False), ("cuda", True)])
 def test_each_platform_gets_its_lowering_of_the_max_gradient(platform, scatters):
     gradient = jax.jit(jax.grad(lambda x: ops.max_pool(x, 2).sum()))
@@ -136,9 +173,18 @@ def test_each_platform_gets_its_lowering_of_the_max_gradient(platform, scatters)
         ((1,) * 6, 1, {}, "not an array"),
         ((1, 4, 4, 1), 0, {}, "window is 0"),
         ((1, 4, 4, 1), (2,), {}, r"window is \(2,\)"),
+        ((1, 4, 4, 1), np.int64(-1), {}, r"window is .*-1.*at least 1, or 2 of them"),
+        ((1, 4, 4, 1), 2.5, {}, "window is 2.5; it must be an integer"),
+        ((1, 4, 4, 1), (2, 2.5), {}, r"window is \(2, 2.5\); it must be an integer"),
         ((1, 4, 4, 1), 2, {"strides": (2, 0)}, r"strides is \(2, 0\)"),
         ((1, 4, 4, 1), (5, 2), {}, r"window spans \(5, 2\).*only \(4, 4\)"),
         ((1, 4, 4, 1), 2, {"padding": "SAME"}, "padding is 'SAME'"),
+        ((1, 4, 4, 1), 2, {"padding": (1, 1)}, r"padding is \(1, 1\).*2 .before, after. pair"),
+        ((1, 4, 4, 1), 2, {"padding": ((1,), (1,))}, r"padding is \(\(1,\), \(1,\)\)"),
+        ((1, 4, 4, 1), 2, {"padding": ((0, 0.5),) * 2}, r"padding is \(\(0, 0.5\)"),
+        ((1, 4, 4, 1), 2, {"padding": None}, "padding is None"),
+        ((1, 4, 4, 1), 2, {"padding": np.ones((1, 2), int)}, r"padding is array\(\[\[1, 1\]\]\)"),
+        ((1, 4, 4, 1), 2, {"padding": ((-1, 0), (0, 0))}, r"padding is \(\(-1, 0\)"),
     ],
 )
 def test_pooling_rejects(pool, shape, window, options, message):

@@ -1,5 +1,8 @@
 """Any prepared set of TFDS; what is imported for it."""
 
+import contextlib
+import json
+import logging
 import os
 import shutil
 import subprocess
@@ -12,9 +15,31 @@ import pytest
 import tensorflow_datasets as tfds
 
 from cnnjax import data
-from tests.data_files import config_of, refused, small_mnist
+from cnnjax.data.dataset import checksum
+from cnnjax.errors import UserError
+from tests.data_files import config_of, in_order, nothing_prepared, refused, small_mnist
 
 ROOT = Path(__file__).parents[1]
+
+
+IMAGE = tfds.features.Tensor(shape=(4, 4, 1), dtype=np.uint8)
+IMAGES = {
+    "unequal": tfds.features.Tensor(shape=(None, 4, 1), dtype=np.uint8),
+    "floats": tfds.features.Tensor(shape=(4, 4, 1), dtype=np.float32),
+    "flat": tfds.features.Tensor(shape=(4, 4), dtype=np.uint8),
+    "text": tfds.features.Text(),
+    "nest": tfds.features.FeaturesDict({"left": IMAGE, "right": IMAGE}),
+}
+KEYS = {
+    "no_keys": None,
+    "three_keys": ("image", "label", "label"),
+    "two_images": ({"image": "image", "again": "image"}, "label"),
+}
+SPLITS = {
+    "only_train": {"train": 100},
+    "no_train": {"validation": 20, "test": 30},
+    "few": {"train": 3, "test": 3},
+}
 
 
 class TinyImages(tfds.core.GeneratorBasedBuilder):
@@ -23,30 +48,45 @@ class TinyImages(tfds.core.GeneratorBasedBuilder):
     VERSION = tfds.core.Version("1.0.0")
     BUILDER_CONFIGS: ClassVar = [
         tfds.core.BuilderConfig(name=name, description=name)
-        for name in ("all", "only_train", "no_train", "no_label", "unequal")
+        for name in ("all", "no_label", "hidden", *IMAGES, *KEYS, *SPLITS)
     ]
 
     def _info(self):
-        side = None if self.builder_config.name == "unequal" else 4
+        config = self.builder_config.name
         label = tfds.features.ClassLabel(num_classes=10)
-        if self.builder_config.name == "no_label":
+        if config == "no_label":
             label = tfds.features.Scalar(np.int64)
-        image = tfds.features.Tensor(shape=(side, 4, 1), dtype=np.uint8)
-        features = tfds.features.FeaturesDict({"image": image, "label": label})
-        return self.dataset_info_from_configs(features=features, supervised_keys=("image", "label"))
+        return self.dataset_info_from_configs(
+            features=tfds.features.FeaturesDict(
+                {"image": IMAGES.get(config, IMAGE), "label": label}
+            ),
+            supervised_keys=KEYS.get(config, ("image", "label")),
+        )
 
     def _split_generators(self, dl_manager):
-        splits = {"train": 100, "validation": 20, "test": 30}
-        absent = {"only_train": {"validation", "test"}, "no_train": {"train"}}
-        for name in absent.get(self.builder_config.name, ()):
-            del splits[name]
-        return {name: self._generate_examples(count) for name, count in splits.items()}
+        splits = SPLITS.get(self.builder_config.name, {"train": 100, "validation": 20, "test": 30})
+        return {name: self._generate_examples(name, count) for name, count in splits.items()}
 
-    def _generate_examples(self, count):
+    def _generate_examples(self, split, count):
+        config = self.builder_config.name
         for row in range(count):
-            side = 4 + row % 2 * (self.builder_config.name == "unequal")
+            side = 4 + row % 2 * (config == "unequal")
             image = np.full((side, 4, 1), row, np.uint8)
-            yield row, {"image": image, "label": row % 10}
+            hidden = config == "hidden" and split == "test"
+            yield row, {"image": image, "label": -1 if hidden else row % 10}
+
+
+class ManualImages(TinyImages):
+    """As ``TinyImages``, from a file that the user must have."""
+
+    MANUAL_DOWNLOAD_INSTRUCTIONS = """
+    Put here what
+    lies at example.org.
+    """
+
+    def _split_generators(self, dl_manager):
+        assert (dl_manager.manual_dir / "tiny").exists(), "there is no tiny"
+        return super()._split_generators(dl_manager)
 
 
 def load_tiny(config, folder):
@@ -59,6 +99,7 @@ def test_splits_that_tfds_has_are_taken_as_published(tmp_path):
     assert counts == {"train": 100, "validation": 20, "test": 30}
     assert dataset.provenance["split"] == "as published"
     assert dataset.spec == data.Spec((4, 4, 1), tuple("0123456789"), 100)
+    assert dataset.provenance["sha256"] == checksum(*in_order(dataset))
     for examples in dataset.splits.values():
         rows = examples["inputs"][:, 0, 0, 0]
         assert sorted(rows) == list(range(len(rows)))
@@ -84,11 +125,85 @@ def test_splits_that_tfds_lacks_are_drawn_from_train(tmp_path):
     [
         ("no_train", ["no train split", "validation", "test"]),
         ("unequal", ["stacked"]),
-        ("no_label", ["no image and class label"]),
+        ("hidden", ["test split has hidden labels", "-1"]),
+        ("few", ["validation split is empty", "6 examples (3 train, 0 validation, 3 test)"]),
     ],
 )
-def test_sets_that_cannot_be_learned_are_refused(tmp_path, config, words):
+def test_examples_that_cannot_be_learned_are_refused(tmp_path, config, words):
     refused(lambda: load_tiny(config, tmp_path), f"tfds:tiny_images/{config}", *words)
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ("no_label", ["no image and class label", "('image', 'label')", "features image, label"]),
+        ("no_keys", ["no image and class label", "None"]),
+        ("three_keys", ["no image and class label", "('image', 'label', 'label')"]),
+        ("two_images", ["no image and class label", "'again': 'image'"]),
+        ("floats", ["'image' is Tensor(shape=(4, 4, 1), dtype=float32)", "uint8[H, W, C]"]),
+        ("flat", ["'image' is Tensor(shape=(4, 4), dtype=uint8)", "uint8[H, W, C]"]),
+        ("text", ["'image' is Text(", "uint8[H, W, C]"]),
+        ("nest", ["'image' is FeaturesDict(", "uint8[H, W, C]"]),
+    ],
+)
+def test_features_that_cannot_be_learned_are_refused_unprepared(tmp_path, config, words):
+    refused(lambda: load_tiny(config, tmp_path), f"tfds:tiny_images/{config}", *words)
+    assert nothing_prepared(tmp_path)
+
+
+def test_a_set_with_files_of_the_users_says_so(tmp_path):
+    load = lambda files=None: data.load("tfds:manual_images/all", tmp_path / "data", files)
+    instructions = "Put here what lies at example.org."
+    refused(load, "tfds:manual_images/all", "--manual_dir (now absent)", instructions)
+    refused(lambda: load(tmp_path), f"--manual_dir (now {tmp_path})", instructions)
+    assert nothing_prepared(tmp_path)
+    (tmp_path / "tiny").touch()
+    assert load(tmp_path).spec.examples == 100
+
+
+def truncate(folder):
+    (file,) = folder.glob("*train.array_record*")
+    file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
+
+
+def delete(folder):
+    (file,) = folder.glob("*train.array_record*")
+    file.unlink()
+
+
+def pretend_tfrecord(folder):
+    info = json.loads((folder / "dataset_info.json").read_text())
+    (folder / "dataset_info.json").write_text(json.dumps({**info, "fileFormat": "tfrecord"}))
+
+
+@pytest.mark.parametrize(
+    ("damage", "words"),
+    [
+        (truncate, ["train split cannot be read", "delete this folder"]),
+        (delete, ["train split cannot be read", "delete this folder"]),
+        (pretend_tfrecord, ["prepared as tfrecord", "TensorFlow", "array_record"]),
+    ],
+)
+def test_prepared_files_that_cannot_be_read_are_refused(tmp_path, damage, words):
+    folder = Path(load_tiny("all", tmp_path).provenance["prepared"])
+    damage(folder)
+    refused(lambda: load_tiny("all", tmp_path), folder, *words)
+
+
+def test_loading_is_quiet_and_leaves_logging_as_it_was(tmp_path, capsys, caplog, monkeypatch):
+    monkeypatch.setattr(logging.root, "handlers", [])  # as where nobody has configured any
+    absl = logging.getLogger("absl")
+    monkeypatch.setattr(absl, "handlers", [caplog.handler])
+    level = absl.level
+    for config in ("all", "few"):
+        with contextlib.suppress(UserError):
+            load_tiny(config, tmp_path)
+    output = capsys.readouterr()
+    assert [line.split()[0] for line in output.err.splitlines()] == ["preparing", "preparing"]
+    assert (output.out, caplog.records) == ("", [])
+    assert (absl.level, logging.root.handlers) == (level, [])
+    absl.warning("heard")
+    assert caplog.messages == ["heard"]
 
 
 def test_a_prepared_set_is_read_by_its_tfds_name(tmp_path, files):
@@ -110,6 +225,9 @@ def test_a_prepared_set_is_read_by_its_tfds_name(tmp_path, files):
         ("tfds:mnist", ["cannot reach storage.googleapis.com", "is not prepared in"]),
         ("tfds:mnist/no_such_config", ["no_such_config"]),
         ("tfds:", ["tfds:NAME"]),
+        ("tfds:no_such_namespace:x", ["no_such_namespace not found"]),
+        ("tfds:coco", ["without TensorFlow"]),
+        ("tfds:imdb_reviews", ["'text' is Text("]),
         ("tfds:so2sat", ["cannot reach"]),
     ],
 )

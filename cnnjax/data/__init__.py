@@ -4,11 +4,12 @@
 four IDX files; ``tfds:NAME`` reads what TensorFlow Datasets has prepared.
 """
 
+import dataclasses
 import importlib
 from pathlib import Path
 
-from cnnjax.data.dataset import DataSet, Spec
-from cnnjax.errors import UserError
+from cnnjax.data.dataset import DataSet, Spec, checksum
+from cnnjax.errors import UserError, reason
 
 __all__ = ["DataSet", "Spec", "load", "names"]
 
@@ -36,19 +37,60 @@ def load(
             ``$TFDS_DATA_DIR`` or ``~/tensorflow_datasets``.
         manual_dir: where files lie that the user already has.
 
+    Returns:
+        The data set; its provenance has the "sha256" of all its arrays: inputs and labels of
+        train, validation and test, in this order.
+
     Raises:
-        UserError: an unknown name, or data that is missing, defective or unsuitable.
+        UserError: an unknown name, data that is missing, defective or unsuitable, an empty split,
+            or a file or folder that cannot be read or written.
     """
-    data_dir = Path(data_dir).expanduser() if data_dir else None
-    manual_dir = Path(manual_dir).expanduser() if manual_dir else None
-    if data_dir and data_dir.exists() and not data_dir.is_dir():
-        raise UserError(f"--data_dir={data_dir}: is a file; name a folder")
-    if manual_dir and not manual_dir.is_dir():
-        raise UserError(f"--manual_dir={manual_dir}: there is no such folder")
     if name.startswith("tfds:"):
         module = "cnnjax.data.tfds_images"
     elif name in _MODULES:
         module = _MODULES[name]
     else:
         raise UserError(f"there is no data set {name!r}; valid: {', '.join(names())}")
-    return importlib.import_module(module).load(name, data_dir, manual_dir)
+    data_dir, manual_dir = _expanded("data_dir", data_dir), _expanded("manual_dir", manual_dir)
+    try:
+        if data_dir and data_dir.exists() and not data_dir.is_dir():
+            raise UserError(f"--data_dir={data_dir}: is a file; name a folder")
+        if manual_dir and not manual_dir.is_dir():
+            raise UserError(f"--manual_dir={manual_dir}: there is no such folder")
+        dataset = importlib.import_module(module).load(name, data_dir, manual_dir)
+    except OSError as error:
+        place = error.filename or data_dir
+        raise UserError(
+            f"data set {name}: {f'{place}: ' if place else ''}{error.strerror or reason(error)}"
+        ) from None
+    _require_examples(dataset)
+    return _with_checksum(dataset)
+
+
+def _expanded(flag: str, folder: str | Path | None) -> Path | None:
+    try:
+        return Path(folder).expanduser() if folder else None
+    except RuntimeError:
+        raise UserError(f"--{flag}={folder}: there is no such home folder") from None
+
+
+def _require_examples(dataset: DataSet) -> None:
+    sizes = {split: len(examples["labels"]) for split, examples in dataset.splits.items()}
+    for split, size in sizes.items():
+        if not size:
+            found = ", ".join(f"{size:,} {split}" for split, size in sizes.items())
+            raise UserError(
+                f"data set {dataset.name}: its {split} split is empty; of its "
+                f"{sum(sizes.values()):,} examples ({found}) every split needs at least one"
+            )
+
+
+def _with_checksum(dataset: DataSet) -> DataSet:
+    digest = checksum(
+        *(
+            dataset.splits[split][key]
+            for split in ("train", "validation", "test")
+            for key in ("inputs", "labels")
+        )
+    )
+    return dataclasses.replace(dataset, provenance={**dataset.provenance, "sha256": digest})

@@ -34,7 +34,8 @@ class DataSet:
         splits: "train", "validation" and "test", each with "inputs" uint8[N, H, W, C] and
             "labels" int32[N].
         classes: the K class names, in label order.
-        provenance: where it comes from, how it was split, and the checksum of what was read.
+        provenance: "source" and "split": where it comes from and how it was split; from
+            :func:`cnnjax.data.load` also "sha256", the checksum of all arrays.
     """
 
     name: str

@@ -11,7 +11,7 @@ import tensorflow_datasets as tfds
 
 from cnnjax.data import idx
 from cnnjax.data.dataset import DataSet, stratified_parts, take
-from cnnjax.data.preparation import prepare, read, require_reachable
+from cnnjax.data.preparation import prepare, quiet, read, require_reachable
 from cnnjax.errors import UserError
 
 _FILES = {
@@ -103,9 +103,12 @@ class IdxImages(tfds.core.GeneratorBasedBuilder):
             )
             for split in ("train", "test")
         }
-        for images, _ in splits.values():
+        for split, (images, _) in splits.items():
             if images.shape[1:] != (28, 28):
-                raise UserError(f"{self.name}: images are {images.shape[1:]} instead of (28, 28)")
+                raise UserError(
+                    f"{files[split, 'images']}: its images are {images.shape[1:]} instead of "
+                    f"(28, 28)"
+                )
         return {split: self._generate_examples(*pair) for split, pair in splits.items()}
 
     def _generate_examples(self, images: np.ndarray, labels: np.ndarray):
@@ -113,6 +116,7 @@ class IdxImages(tfds.core.GeneratorBasedBuilder):
             yield row, {"image": image[..., None], "label": int(label)}
 
 
+@quiet()
 def load(name: str, data_dir: Path | None, manual_dir: Path | None) -> DataSet:
     """``mnist`` or ``fashion_mnist``: 55,000 / 5,000 / 10,000 images of 28x28.
 

@@ -4,7 +4,6 @@ import functools
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 
 @functools.partial(jax.jit, static_argnames=("count", "batch_size", "width"))
@@ -25,23 +24,10 @@ def epoch_rows(
         Every example occurs exactly once with weight 1.
     """
     order = jax.random.permutation(jax.random.fold_in(key, epoch), count)
-    return _in_batches(order, batch_size, width or batch_size)
-
-
-def sequential_rows(
-    count: int, batch_size: int, width: int | None = None
-) -> tuple[np.ndarray, np.ndarray]:
-    """The same batches unshuffled, as for evaluation."""
-    rows, weights = _in_batches(jnp.arange(count), batch_size, width or batch_size)
-    return np.asarray(rows), np.asarray(weights)
-
-
-def _in_batches(order: jax.Array, batch_size: int, width: int) -> tuple[jax.Array, jax.Array]:
-    count = order.shape[0]
     steps = -(-count // batch_size)
     present = jnp.arange(steps * batch_size) < count
     rows = jnp.pad(order, (0, steps * batch_size - count)).astype(jnp.int32)
-    shape, columns = (steps, batch_size), ((0, 0), (0, width - batch_size))
+    shape, columns = (steps, batch_size), ((0, 0), (0, (width or batch_size) - batch_size))
     return (
         jnp.pad(rows.reshape(shape), columns),
         jnp.pad(present.astype(jnp.float32).reshape(shape), columns),

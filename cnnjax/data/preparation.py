@@ -2,9 +2,11 @@
 
 import contextlib
 import io
+import logging
 import socket
 import sys
 import urllib.parse
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -12,9 +14,24 @@ import tensorflow_datasets as tfds
 from tensorflow_datasets.core.download.download_manager import NonMatchingChecksumError
 from tensorflow_datasets.core.download.util import DownloadError
 
-from cnnjax.errors import UserError
+from cnnjax.errors import UserError, reason
 
 _CONNECT_SECONDS = 10
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Without what TFDS prints and warns of; afterwards logging is as it was."""
+    ours, everyones, nowhere = logging.getLogger("absl"), logging.getLogger(), logging.NullHandler()
+    level = ours.level
+    ours.setLevel(logging.ERROR)
+    everyones.addHandler(nowhere)  # else absl, finding no handler, configures logging for good
+    try:
+        with contextlib.redirect_stdout(io.StringIO()):
+            yield
+    finally:
+        everyones.removeHandler(nowhere)
+        ours.setLevel(level)
 
 
 def prepare(builder: tfds.core.DatasetBuilder, manual_dir: Path | None = None) -> None:
@@ -22,20 +39,24 @@ def prepare(builder: tfds.core.DatasetBuilder, manual_dir: Path | None = None) -
 
     TFDS writes into a temporary folder and renames it at the end: an interruption leaves
     nothing half-prepared.
+
+    Raises:
+        UserError: a download that failed, or files that cannot be written.
     """
     if builder.is_prepared():
         return
     print(f"preparing {builder.info.full_name} in {builder.data_path} (once)", file=sys.stderr)
     tfds.disable_progress_bar()
     try:
-        with contextlib.redirect_stdout(io.StringIO()):
-            builder.download_and_prepare(
-                download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
-            )
+        builder.download_and_prepare(
+            download_config=tfds.download.DownloadConfig(manual_dir=manual_dir)
+        )
     except (DownloadError, NonMatchingChecksumError) as error:
+        raise UserError(f"{builder.info.full_name}: a download failed: {reason(error)}") from None
+    except RuntimeError as error:  # array_record's for a full disk
         raise UserError(
-            f"{builder.info.full_name}: a download failed: {' '.join(str(error).split())}"
-        ) from None
+            f"{builder.info.full_name}: cannot be prepared in {builder.data_path}: {reason(error)}"
+        ) from error
 
 
 def require_reachable(address: str, otherwise: str) -> None:
@@ -60,8 +81,23 @@ def read(
         builder: a prepared builder.
         split: its split's name, or any slice TFDS understands.
         image, label: the names of the two features.
+
+    Raises:
+        UserError: prepared files that are missing, damaged or in a format of TensorFlow's.
+        ValueError: images of unequal sizes.
     """
-    examples = builder.as_data_source(split=split)
-    records = examples.__getitems__(range(len(examples)))
-    images = np.stack([record[image] for record in records])
-    return images, np.array([record[label] for record in records], np.int32)
+    try:
+        examples = builder.as_data_source(split=split)
+        records = examples.__getitems__(range(len(examples)))
+        labels = np.array([record[label] for record in records], np.int32)
+    except NotImplementedError:
+        raise UserError(
+            f"{builder.data_path}: is prepared as {builder.info.file_format.value}, which needs "
+            f"TensorFlow; prepare it in another --data_dir with file_format='array_record'"
+        ) from None
+    except Exception as error:  # damaged files make the decoders raise whatever they happen to
+        raise UserError(
+            f"{builder.data_path}: its {split} split cannot be read ({reason(error)}); if it is "
+            f"damaged, delete this folder to have it prepared again"
+        ) from error
+    return np.stack([record[image] for record in records]), labels

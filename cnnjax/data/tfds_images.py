@@ -6,27 +6,37 @@ import numpy as np
 import tensorflow_datasets as tfds
 
 from cnnjax.data.dataset import DataSet, Split, stratified_parts, take
-from cnnjax.data.preparation import prepare, read, require_reachable
-from cnnjax.errors import UserError
+from cnnjax.data.preparation import prepare, quiet, read, require_reachable
+from cnnjax.errors import UserError, reason
 
 _SPLIT_SEED = 2012
 _TEST_FRACTION, _VALIDATION_FRACTION = 0.2, 0.1
 
 
+@quiet()
 def load(name: str, data_dir: Path | None, manual_dir: Path | None) -> DataSet:
     """The data set behind ``tfds:NAME[/CONFIG][:VERSION]``.
 
-    It needs an image and a label feature and images of one size.  The splits "train",
-    "validation" and "test" are taken as published; where there is no test split, 20 % of every
-    class of the training split become one, where there is no validation split 10 %, drawn
-    once and for all with seed 2012.
+    It needs an image (uint8[H, W, C]) and a class label feature, images of one size, and labels
+    in every split.  The splits "train", "validation" and "test" are taken as published; where
+    there is no test split, 20 % of every class of the training split become one, where there is
+    no validation split 10 %, drawn once and for all with seed 2012.
 
     Raises:
         UserError: no such data set, one without images and labels, one that only TensorFlow can
-            prepare, or images of unequal sizes.
+            prepare, one whose files must be put into ``manual_dir``, or images of unequal sizes.
     """
-    builder = _builder(name, data_dir, manual_dir)
-    image, label = _features(builder, name)
+    try:
+        builder = _builder(name, data_dir)
+        image, label = _features(builder, name)
+        if not builder.is_prepared():
+            _prepare(builder, name, manual_dir)
+    except ImportError as error:
+        raise UserError(
+            f"{name} cannot be read or prepared without TensorFlow or another library of its own "
+            f"({reason(error)}): install it, prepare {name} once with file_format='array_record', "
+            f"and uninstall it if you like"
+        ) from None
     available = {"train", "validation", "test"} & set(builder.info.splits)
     if "train" not in available:
         raise UserError(f"{name} has no train split, only {', '.join(builder.info.splits)}")
@@ -55,43 +65,66 @@ def load(name: str, data_dir: Path | None, manual_dir: Path | None) -> DataSet:
     )
 
 
-def _builder(name: str, data_dir: Path | None, manual_dir: Path | None):
-    """The prepared builder; stock ones are prepared as array_record, which needs no TensorFlow."""
+def _builder(name: str, data_dir: Path | None) -> tfds.core.DatasetBuilder:
+    """The builder; one not prepared yet prepares array_record, which needs no TensorFlow."""
+    stock = name.removeprefix("tfds:")
     try:
-        builder = tfds.builder(name.removeprefix("tfds:"), data_dir=data_dir)
+        builder = tfds.builder(stock, data_dir=data_dir)
         if builder.is_prepared():
             return builder
-        builder = tfds.builder(
-            name.removeprefix("tfds:"), data_dir=data_dir, file_format="array_record"
-        )
+        return tfds.builder(stock, data_dir=data_dir, file_format="array_record")
     except (ValueError, AssertionError) as error:  # an unknown name, configuration or version
-        reason = (str(error).splitlines() or ["not found"])[0]
-        raise UserError(f"{name}: {reason} (written tfds:NAME[/CONFIG][:VERSION])") from None
+        found = (str(error).strip() or "not found").splitlines()[0]
+        raise UserError(f"{name}: {found} (written tfds:NAME[/CONFIG][:VERSION])") from None
+
+
+def _prepare(builder: tfds.core.DatasetBuilder, name: str, manual_dir: Path | None) -> None:
     for address in builder.url_infos or ():
         require_reachable(address, f"{name} is not prepared in {builder.data_path}")
     try:
         prepare(builder, manual_dir)
-    except ImportError as error:
+    except (AssertionError, ValueError) as error:
+        instructions = builder.MANUAL_DOWNLOAD_INSTRUCTIONS
+        if isinstance(error, UserError) or not instructions:
+            raise
         raise UserError(
-            f"{name} is not prepared in {builder.data_path}, and TFDS prepares it with "
-            f"TensorFlow only: pip install tensorflow, prepare it once, and uninstall it if you "
-            f"like ({error})"
+            f"{name}: TFDS cannot download its files; put them into a folder and name it with "
+            f"--manual_dir (now {manual_dir or 'absent'}): {' '.join(instructions.split())}"
         ) from None
-    return builder
 
 
-def _features(builder, name: str) -> tuple[str, str]:
-    keys = builder.info.supervised_keys
-    features = builder.info.features
-    if not keys or not isinstance(features[keys[1]], tfds.features.ClassLabel):
+def _features(builder: tfds.core.DatasetBuilder, name: str) -> tuple[str, str]:
+    """The names of the image and the label feature."""
+    keys, features = builder.info.supervised_keys, builder.info.features
+    match keys:
+        case (str(image), str(label)) if isinstance(features[label], tfds.features.ClassLabel):
+            feature = features[image]
+        case _:
+            raise UserError(
+                f"{name} has no image and class label to learn: its supervised_keys are {keys}, "
+                f"its features {', '.join(features)}"
+            )
+    if feature.np_dtype != np.uint8 or len(feature.shape) != 3:
         raise UserError(
-            f"{name} has no image and class label to learn; its features: {', '.join(features)}"
+            f"{name}: its feature {image!r} is {' '.join(repr(feature).split())}; it must be an "
+            f"image, uint8[H, W, C]"
         )
-    return keys[0], keys[1]
+    return image, label
 
 
-def _read(builder, name: str, split: str, image: str, label: str) -> tuple[np.ndarray, np.ndarray]:
+def _read(
+    builder: tfds.core.DatasetBuilder, name: str, split: str, image: str, label: str
+) -> tuple[np.ndarray, np.ndarray]:
     try:
-        return read(builder, split, image, label)
+        images, labels = read(builder, split, image, label)
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"{name}: its images cannot be stacked into one array ({error})") from None
+    hidden = np.flatnonzero(labels < 0)
+    if len(hidden):
+        raise UserError(
+            f"{name}: its {split} split has hidden labels (example {hidden[0]:,} has "
+            f"{labels[hidden[0]]}); every split that is published must have its labels"
+        )
+    return images, labels

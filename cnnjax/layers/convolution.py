@@ -1,6 +1,7 @@
 """Convolutional layers: shared kernels with a connection table, and unshared kernels."""
 
 import math
+import operator
 from collections.abc import Callable, Sequence
 from typing import Any, Literal
 
@@ -11,6 +12,7 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
 from cnnjax import ops
+from cnnjax.ops.convolution import check_groups
 from cnnjax.ops.windows import Padding, per_axis
 
 Shape = tuple[int, ...]
@@ -27,16 +29,23 @@ class Conv(nn.Module):
         kernel_size: one int for all spatial axes, or one for each.
         strides, padding, dilation, groups: as in :func:`cnnjax.ops.conv`.
         connections: for every output map the input maps that feed it (LeNet-5's C3, Table I of
-            LeCun et al. 1998); all of them by default.  Only connected pairs have weights: the
-            parameter is float[*window, L], its L pairs in the order of this table.
+            LeCun et al. 1998); all of them by default.  Any sequences of integers, kept as
+            tuples.  Only connected pairs have weights: the parameter is float[*window, L], its
+            L pairs in the order of this table.
         shared_kernel: one kernel per output map, k_j, used on all its input maps, as the
-            lecture's formula prints it, instead of one per pair of maps, k_ij.
+            lecture's formula prints it, instead of one per pair of maps, k_ij.  The parameter
+            is float[*window, 1, F].
         bias: ``"map"``: one per output map; ``"unit"``: one per unit (LeCun 1989);
             ``"none"``.
-        kernel_init, bias_init: initialisers.  With a connection table ``kernel_init`` is
-            called per output map, so that it sees that map's own fan-in.
+        kernel_init, bias_init: initialisers.  ``kernel_init`` is called with the shape
+            float[*window, C / groups, F], so that the fan-in it sees is a unit's number of
+            inputs; with a connection table per output map, float[*window, inputs, 1].  Of what
+            it draws, ``shared_kernel`` keeps the first input map's.
         dtype: of the computation (default: what inputs and parameters promote to).
         param_dtype: of the parameters.
+
+    Raises:
+        ValueError: attributes that do not fit each other or the inputs, naming both.
     """
 
     features: int
@@ -52,6 +61,12 @@ class Conv(nn.Module):
     bias_init: Callable = nn.initializers.zeros_init()
     dtype: Any = None
     param_dtype: Any = jnp.float32
+
+    def __post_init__(self):
+        if self.connections is not None:
+            # A Linen module must be hashable to be jitted.
+            self.connections = _tuples(self.connections)
+        super().__post_init__()
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
@@ -77,16 +92,13 @@ class Conv(nn.Module):
         if self.shared_kernel and self.groups != 1:
             raise ValueError("shared_kernel cannot be combined with groups")
         if self.connections is None:
-            inputs = 1 if self.shared_kernel else channels // self.groups
-            shape = (*window, inputs, self.features)
-            return self.param("kernel", self.kernel_init, shape, self.param_dtype)
+            check_groups(self.groups, channels, self.features)
+            shape = (*window, channels // self.groups, self.features)
+            return self.param("kernel", self._init, shape)
         inputs, outputs = self._pairs(channels)
+        weights = self.param("kernel", self._init_table, window)
         if self.shared_kernel:
-            shape = (*window, 1, self.features)
-            weights = self.param("kernel", self.kernel_init, shape, self.param_dtype)
             weights = weights[..., 0, outputs]
-        else:
-            weights = self.param("kernel", self._init_pairs, window)
         kernel = jnp.zeros((*window, channels, self.features), weights.dtype)
         return kernel.at[..., inputs, outputs].set(weights, unique_indices=True)
 
@@ -107,12 +119,20 @@ class Conv(nn.Module):
         outputs = np.repeat(np.arange(self.features), [len(row) for row in table])
         return inputs, outputs
 
-    def _init_pairs(self, key: jax.Array, window: Shape) -> jax.Array:
+    def _init(self, key: jax.Array, shape: Shape) -> jax.Array:
+        # Drawn for all input maps where they share one as well: the fan-in is that of a unit.
+        kernel = self.kernel_init(key, shape, self.param_dtype)
+        return kernel[..., :1, :] if self.shared_kernel else kernel
+
+    def _init_table(self, key: jax.Array, window: Shape) -> jax.Array:
+        """Each output map drawn as a kernel of its own: float[*window, L], shared [.., 1, F]."""
         kernels = [
-            self.kernel_init(key, (*window, len(row), 1), self.param_dtype)[..., 0]
+            self._init(key, (*window, len(row), 1))
             for key, row in zip(jax.random.split(key, self.features), self.connections, strict=True)
         ]
-        return jnp.concatenate(kernels, axis=-1)
+        if self.shared_kernel:
+            return jnp.concatenate(kernels, axis=-1)
+        return jnp.concatenate([kernel[..., 0] for kernel in kernels], axis=-1)
 
     def links(self, inputs: Shape, outputs: Shape) -> int:
         """Connections for one example, given the shapes of inputs and outputs (with N)."""
@@ -167,6 +187,16 @@ class LocalConv(nn.Module):
         window = math.prod(per_axis(self.kernel_size, len(inputs) - 2, "kernel_size"))
         pairs = inputs[-1] * self.features
         return math.prod(outputs[1:-1]) * (window * pairs + _bias_links(self))
+
+
+def _tuples(table: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
+    try:
+        return tuple(tuple(map(operator.index, row)) for row in table)
+    except TypeError:
+        raise ValueError(
+            f"connections is {table!r}; it must be a sequence of rows, one per output map, each a "
+            f"sequence of integers"
+        ) from None
 
 
 def _add_bias(layer: Conv | LocalConv, y: jax.Array) -> jax.Array:

@@ -16,7 +16,8 @@ from cnnjax.layers import Conv, RadialBasis, Subsample, fan_in_uniform
 from cnnjax.models.bitmaps import DIGITS
 
 Features = dict[str, jax.Array]
-Dropout = Callable[[jax.Array], jax.Array]
+Dropout = Callable[..., jax.Array]
+"""``(x, site=0) -> x``, as :class:`cnnjax.training.Task` describes it."""
 
 C3_CONNECTIONS = (
     # Every contiguous subset of three of the six S2 maps, of four, three discontinuous subsets

@@ -2,7 +2,8 @@
 
 Every function works under ``jit``, ``vmap`` and ``grad``, and in float32, bfloat16 and (with
 ``jax_enable_x64``) float64.  Where a function has several equivalent lowerings, it picks the
-fastest for the platform it is compiled for; they agree in value and in gradient.
+fastest for the platform it is compiled for; they agree in value and in gradient
+(at a NaN in value alone: see :func:`max_pool`).
 """
 
 from cnnjax.ops.convolution import conv, convolve, local_conv

@@ -103,14 +103,15 @@ def conv(
             f"conv takes inputs [N, *spatial, C] and a kernel [*window, C, F] with one to three "
             f"spatial axes; their shapes are {x.shape} and {kernel.shape}"
         )
-    if kernel.shape[-2] * groups != x.shape[-1] or kernel.shape[-1] % groups:
+    check_groups(groups, x.shape[-1], kernel.shape[-1])
+    if kernel.shape[-2] * groups != x.shape[-1]:
         raise ValueError(
             f"a kernel {kernel.shape} in {groups} group(s) takes {kernel.shape[-2] * groups} "
-            f"channels and a number of maps that {groups} divides; the inputs are {x.shape}"
+            f"channels; the inputs are {x.shape}"
         )
     strides = per_axis(strides, rank, "strides")
     dilation = per_axis(dilation, rank, "dilation")
-    window, sizes = kernel.shape[:-2], x.shape[1:-1]
+    window, sizes = per_axis(kernel.shape[:-2], rank, "the kernel's window"), x.shape[1:-1]
     pads = pad_widths(padding, sizes, window, strides, dilation)
     reach = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
     check_fits(sizes, reach, pads, "kernel")
@@ -124,6 +125,15 @@ def conv(
         feature_group_count=groups,
         precision=precision,
     )
+
+
+def check_groups(groups: int, channels: int, maps: int) -> None:
+    """Raise ValueError where channels and maps cannot be divided into so many groups."""
+    if groups < 1 or channels % groups or maps % groups:
+        raise ValueError(
+            f"groups is {groups}; it must be at least 1 and divide both "
+            f"the {channels} input channel(s) and the {maps} output map(s)"
+        )
 
 
 def local_conv(
@@ -159,7 +169,8 @@ def local_conv(
             f"their shapes are {x.shape} and {kernel.shape}"
         )
     strides = per_axis(strides, rank, "strides")
-    window, sizes = kernel.shape[rank : 2 * rank], x.shape[1:-1]
+    window = per_axis(kernel.shape[rank : 2 * rank], rank, "the kernel's window")
+    sizes = x.shape[1:-1]
     pads = pad_widths(padding, sizes, window, strides)
     check_fits(sizes, window, pads, "kernel")
     padded = jnp.pad(x, ((0, 0), *pads, (0, 0)))

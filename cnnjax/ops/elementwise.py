@@ -20,13 +20,22 @@ def dropout(x: jax.Array, keys: jax.Array, rate: jax.Array | float) -> jax.Array
     Args:
         x: float[N, ...].
         keys: key[N], one random key per example.  An example's mask depends on its own key
-            alone, so it is the same however the batch is divided among devices.
+            alone, so it is the same however the batch is divided among devices.  Not of the
+            "rbg" implementations, which draw one key's mask together with the batch's others.
         rate: 0 <= rate < 1; may be traced.
 
     Returns:
         float[N, ...], of ``x``'s dtype.
 
+    Raises:
+        ValueError: keys of an "rbg" implementation.
+
     Source: Srivastava et al. 2014, with the scaling moved to training time.
     """
+    if (implementation := jax.random.key_impl(keys)) in ("rbg", "unsafe_rbg"):
+        raise ValueError(
+            f"dropout's keys are of the implementation {implementation!r}, with which an example's "
+            f"mask would depend on its batch; it must be another, such as 'threefry2x32'"
+        )
     keep = jax.vmap(lambda key: jax.random.bernoulli(key, 1 - rate, x.shape[1:]))(keys)
     return jnp.where(keep, x / (1 - rate), 0).astype(x.dtype)

@@ -25,17 +25,23 @@ def max_pool(
 ) -> jax.Array:
     """The largest value of every window; its gradient goes to the first of equal maxima.
 
+    A window with a NaN has the maximum NaN; its gradient goes whole to one of its elements: in
+    the CPU's lowering of side-by-side windows to the first NaN, in XLA's ``select_and_scatter``,
+    which all other cases have, possibly to a number.
+
     Args:
         x: number[N, *spatial, C], one to three spatial axes.
         window: size, one int for all spatial axes or one for each.
         strides: the same; by default the window's size (windows side by side).
-        padding: see :func:`cnnjax.ops.windows.pad_widths`; padded positions never win.
+        padding: see :func:`cnnjax.ops.windows.pad_widths`; padded positions never win, and a
+            window wholly in padding gives the type's lowest value (-inf for floats).
 
     Returns:
         number[N, *outputs, C].
 
     Raises:
-        ValueError: a window that is no size, or larger than the padded input.
+        ValueError: a window, strides or padding that are none, or a window larger than the
+            padded input.
     """
     return _pool(x, window, strides, padding, _first_max, _window_max)
 

@@ -1,6 +1,8 @@
 """How windows (kernels, pools) slide over the spatial axes: one vocabulary for all operations."""
 
+import operator
 from collections.abc import Sequence
+from numbers import Integral
 
 Padding = str | int | Sequence[tuple[int, int]]
 
@@ -8,10 +10,15 @@ Padding = str | int | Sequence[tuple[int, int]]
 def per_axis(value: int | Sequence[int], rank: int, name: str, minimum: int = 1) -> tuple[int, ...]:
     """``value`` once per spatial axis: an int is repeated, a sequence must have ``rank`` entries.
 
-    Raises ValueError, naming ``name``, for another length or an entry below ``minimum``.
+    NumPy's integers are integers, too.  Raises ValueError, naming ``name``, for another type or
+    length or an entry below ``minimum``.
     """
-    values = (value,) * rank if isinstance(value, int) else tuple(value)
-    if len(values) != rank or any(v < minimum for v in values):
+    entries = (value,) * rank if isinstance(value, Integral) else value
+    try:
+        values = tuple(map(operator.index, entries))
+    except TypeError:
+        values = None
+    if values is None or len(values) != rank or any(v < minimum for v in values):
         raise ValueError(
             f"{name} is {value!r}; it must be an integer of at least {minimum}, or {rank} of them"
         )
@@ -29,26 +36,29 @@ def pad_widths(
 
     ``"valid"``: none.  ``"same"``: ceil(size / stride) outputs, the odd element after (XLA's
     and TensorFlow's rule).  An int: that many on both sides of every axis.  Otherwise a
-    (before, after) pair per axis.
+    (before, after) pair per axis.  Raises ValueError for anything else, negative widths included.
     """
     rank = len(sizes)
     dilation = dilation or (1,) * rank
-    if padding == "valid":
-        return ((0, 0),) * rank
-    if padding == "same":
+    if isinstance(padding, str) and padding == "same":
         totals = [
             max((-(-n // s) - 1) * s + (w - 1) * d + 1 - n, 0)
             for n, w, s, d in zip(sizes, window, strides, dilation, strict=True)
         ]
         return tuple((total // 2, total - total // 2) for total in totals)
-    if isinstance(padding, int) and padding >= 0:
-        return ((padding, padding),) * rank
-    if not isinstance(padding, str | int) and len(padding) == rank:
-        return tuple((int(before), int(after)) for before, after in padding)
-    raise ValueError(
-        f"padding is {padding!r}; it must be 'valid', 'same', an integer of at least 0, "
-        f"or {rank} (before, after) pairs"
-    )
+    if isinstance(padding, str) and padding == "valid":
+        padding = 0
+    try:
+        pairs = ((padding, padding),) * rank if isinstance(padding, Integral) else padding
+        pads = tuple((operator.index(before), operator.index(after)) for before, after in pairs)
+    except (TypeError, ValueError):
+        pads = ()
+    if len(pads) != rank or any(width < 0 for pair in pads for width in pair):
+        raise ValueError(
+            f"padding is {padding!r}; it must be 'valid', 'same', an integer of at least 0, "
+            f"or {rank} (before, after) pair(s) of them"
+        )
+    return pads
 
 
 def check_fits(

@@ -67,6 +67,9 @@ class Checkpoints:
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest step whose checksums match, or None where nothing was saved.
 
+        Damaged steps that are newer are set aside as ``damaged-N``, with a warning; so is the only
+        step where its save was not finished.
+
         Args:
             like: a pytree of arrays: structure, shapes, types and placement of the result.
 
@@ -76,23 +79,23 @@ class Checkpoints:
         Raises:
             UserError: there are checkpoints, but every one is damaged.
         """
-        good = self.latest()
-        for step in self._steps():
-            if not self._manifest(step).exists():
-                # Killed between Orbax's rename and our checksums: a save that was not finished.
-                shutil.rmtree(self.directory / str(step))
-            elif good is None or step > good:
-                self._warn(f"{self.directory / str(step)} is damaged: its checksums do not match")
-        damaged = [step for step in self._steps() if good is None or step > good]
-        if good is None:
-            if damaged:
-                raise UserError(
-                    f"{self.directory}: no checkpoint is undamaged; restore it from a copy, or "
-                    f"start over in another --workdir"
+        good, steps = self.latest(), self._steps()
+        if good is None and (len(steps) > 1 or any(map(self._has_manifest, steps))):
+            raise UserError(
+                f"{self.directory}: no checkpoint is undamaged; restore it from a copy, or "
+                f"start over in another --workdir"
+            )
+        # A kill between Orbax's rename and our checksums leaves a step without them.
+        for step in steps:
+            if good is None or step > good:
+                aside = self._set_aside(step)
+                self._warn(
+                    f"{self.directory / str(step)} is damaged or was not finished (its checksums "
+                    f"do not match); it is now {aside.name}, and training goes on from "
+                    f"{'the start' if good is None else f'step {good:,}'}"
                 )
+        if good is None:
             return None
-        for step in damaged:
-            self._set_aside(step)
         targets = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
         arguments = ocp.args.Composite(
             tree=ocp.args.StandardRestore(targets), meta=ocp.args.JsonRestore()
@@ -103,10 +106,8 @@ class Checkpoints:
     def latest(self) -> int | None:
         """The newest step whose checksums match."""
         for step in reversed(self._steps()):
-            manifest = self._manifest(step)
-            if manifest.exists() and manifest.read_bytes() == _checksums(
-                self.directory / str(step)
-            ):
+            checksums = _checksums(self.directory / str(step))
+            if self._has_manifest(step) and self._manifest(step).read_bytes() == checksums:
                 return step
         return None
 
@@ -117,11 +118,15 @@ class Checkpoints:
     def _manifest(self, step: int) -> Path:
         return self.directory / f"{step}.sha256"
 
-    def _set_aside(self, step: int) -> None:
+    def _has_manifest(self, step: int) -> bool:
+        return self._manifest(step).exists()
+
+    def _set_aside(self, step: int) -> Path:
         aside = self.directory / f"damaged-{step}"
         shutil.rmtree(aside, ignore_errors=True)
         (self.directory / str(step)).rename(aside)
         self._manifest(step).unlink(missing_ok=True)
+        return aside
 
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:

@@ -20,8 +20,11 @@ from cnnjax.training.evaluation import accuracy_and_loss, measure, predict
 from cnnjax.training.step import Metrics, TrainState, init_state, stream, train_step
 from cnnjax.training.task import Hparams, Task
 
-_STEPS_BETWEEN_CHECKS = 16  # of the stop request and the clock, where steps are single calls
+# Steps between looks at the stop request and the clock: where steps are single calls, and
+# where they are one program.
+_SINGLE_STEPS, _PROGRAM_STEPS = 16, 1024
 _SECONDS_BETWEEN_REPORTS = 0.5
+_NOT_FINITE = "infinite or not a number"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -46,6 +49,9 @@ class Plan:
 class Observer:
     """What wants to know how training goes, or to end it; by default nothing does."""
 
+    def start(self, step: int | None) -> None:
+        """Before the first step; ``step`` is where a saved run goes on, None for a new one."""
+
     def progress(self, epoch: int, step: int, steps: int, means: Mapping[str, float]) -> None:
         """About twice a second: ``step`` of the ``steps`` of ``epoch`` (0, 1, ...) are done."""
 
@@ -66,7 +72,7 @@ class Interrupted(Exception):
 
 
 class Diverged(UserError):
-    """The loss became infinite or not a number."""
+    """The loss or the parameters became infinite or not a number."""
 
 
 @struct.dataclass
@@ -110,9 +116,19 @@ def init_progress(task: Task, inputs: jax.Array, hparams: Hparams, seed: jax.Arr
     return Progress(state=state, totals=_no_totals(), best=best)
 
 
+@jax.jit
+def all_finite(tree: Any) -> jax.Array:
+    """Whether no element of any array is infinite or NaN: bool[]."""
+    return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
+
+
 def keep_best(best: Best, params: Any, epoch: int, accuracy: float, loss: float) -> Best:
-    """``best``, or the present epoch where it is better; pure, so it works per trial under vmap."""
+    """``best``, or the present epoch where it is better; pure, so it works per trial under vmap.
+
+    An epoch whose loss is infinite or NaN is never better.
+    """
     better = (accuracy > best.accuracy) | ((accuracy == best.accuracy) & (loss < best.loss))
+    better &= jnp.isfinite(loss)
     now = Best(params=params, epoch=epoch, accuracy=accuracy, loss=loss)
     choose = lambda new, old: jnp.where(better, new, old).astype(old.dtype)
     return jax.tree.map(choose, now, best)
@@ -143,14 +159,16 @@ def fit(
         The selected parameters.
 
     Raises:
-        Diverged: the loss became infinite or NaN; names the step and the last checkpoint.
+        Diverged: the loss or the parameters became infinite or NaN; names the step and the last
+            checkpoint.  Nothing that is not finite is ever saved or selected.
         Interrupted: the observer asked to stop; the state was saved.
     """
     devices = devices or Devices()
     observer = observer or Observer()
     train, validation = splits["train"], splits["validation"]
     count = len(train["labels"])
-    steps = -(-count // plan.batch_size)
+    batch_size = min(plan.batch_size, count)
+    steps = -(-count // batch_size)
 
     data = devices.replicate({name: train[name] for name in ("inputs", "labels")})
     traced = devices.replicate(jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), hparams))
@@ -166,13 +184,21 @@ def fit(
     clock = _Clock(meta["seconds"])
     done = int(progress.state.step)
     saved = done if restored else None
+    observer.start(saved)
 
     def save() -> None:
         nonlocal saved
         if checkpoints and done != saved:
-            position = {"epoch": done // steps, "step_in_epoch": done % steps}
-            checkpoints.save(done, progress, {"seconds": clock.total(), "position": position})
+            require_finite()
+            checkpoints.save(done, progress, {"seconds": clock.total()})
             saved = done
+
+    def require_finite() -> None:
+        bad_step = int(progress.totals["bad_step"])
+        if bad_step >= 0:
+            raise _diverged(f"the loss is {_NOT_FINITE} at step {bad_step}", checkpoints, hparams)
+        if not all_finite(progress.state.params):
+            raise _diverged(f"a parameter is {_NOT_FINITE} after step {done}", checkpoints, hparams)
 
     while done < plan.epochs * steps and not _exhausted(progress.best, done // steps, plan):
         epoch, within = divmod(done, steps)
@@ -181,33 +207,34 @@ def fit(
                 order,
                 epoch,
                 count=count,
-                batch_size=plan.batch_size,
-                width=devices.width(plan.batch_size),
+                batch_size=batch_size,
+                width=devices.width(batch_size),
             )
         )
         while within < steps:
             if observer.should_stop():
-                _require_finite(progress.totals, done, checkpoints, hparams)
                 save()
                 raise Interrupted(done)
-            piece = steps - within
-            if not devices.one_program:
-                piece = min(piece, _STEPS_BETWEEN_CHECKS)
+            if checkpoints and done and checkpoints.due():
+                save()
+            piece = min(steps - within, _PROGRAM_STEPS if devices.one_program else _SINGLE_STEPS)
             state, totals = advance(
                 (progress.state, progress.totals), data, rows, weights, traced, piece
             )
             progress = progress.replace(state=state, totals=totals)
             within, done = within + piece, done + piece
             if clock.report_due():
-                totals = jax.device_get(totals)
-                _require_finite(totals, done, checkpoints, hparams)
+                require_finite()
                 observer.progress(epoch, within, steps, accuracy_and_loss(totals))
-        totals = jax.device_get(progress.totals)
-        _require_finite(totals, done, checkpoints, hparams)
-        params = progress.state.params
+        require_finite()
+        totals, params = jax.device_get(progress.totals), progress.state.params
         held_out = measure(
             task, logits_of(params, validation["inputs"]), validation["labels"], hparams
         )
+        if not np.isfinite(held_out["loss"]):
+            raise _diverged(
+                f"the validation loss is {_NOT_FINITE} after step {done}", checkpoints, hparams
+            )
         best = update_best(progress.best, params, epoch + 1, held_out["accuracy"], held_out["loss"])
         progress = progress.replace(best=best, totals=devices.replicate(_no_totals()))
         observer.epoch_end(
@@ -219,8 +246,6 @@ def fit(
                 "seconds": round(clock.total(), 3),
             }
         )
-        if checkpoints and checkpoints.due():
-            save()
     save()
     epochs = done // steps
     chosen_best = plan.select == "best"
@@ -268,18 +293,14 @@ def _exhausted(best: Best, epoch: int, plan: Plan) -> bool:
     return plan.patience is not None and epoch - int(best.epoch) >= plan.patience
 
 
-def _require_finite(
-    totals: Metrics, done: int, checkpoints: Checkpoints | None, hparams: Hparams
-) -> None:
-    step = int(totals["bad_step"])
-    if step < 0:
-        return
+def _diverged(what: str, checkpoints: Checkpoints | None, hparams: Hparams) -> Diverged:
     saved = checkpoints.latest() if checkpoints else None
-    kept = f"the last good checkpoint is step {saved}" if saved is not None else "nothing was saved"
+    kept = "nothing was saved"
+    if saved is not None:
+        kept = f"the last good checkpoint is step {saved} in {checkpoints.directory}"
     rate = getattr(hparams, "learning_rate", None)
-    raise Diverged(
-        f"the loss is infinite or not a number at step {step}; {kept}; "
-        f"try a lower config.hparams.learning_rate (now {rate}) or check the inputs"
+    return Diverged(
+        f"{what}; {kept}; try a lower config.hparams.learning_rate (now {rate}) or check the inputs"
     )
 
 
