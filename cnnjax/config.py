@@ -59,7 +59,8 @@ class Setting:
         if "above" in self.metadata:
             text += f" above {self.metadata['above']}"
         if "below" in self.metadata:
-            text += f"{' and' * bool({'minimum', 'above'} & self.metadata.keys())} below {self.metadata['below']}"
+            between = {"minimum", "above"} & self.metadata.keys()
+            text += f"{' and' if between else ''} below {self.metadata['below']}"
         return text + " (or none)" * optional
 
 
