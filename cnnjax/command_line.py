@@ -2,6 +2,7 @@
 
 import functools
 import importlib
+import os
 import pkgutil
 import sys
 import textwrap
@@ -67,6 +68,7 @@ def _run(experiments: ModuleType, argv: list[str]) -> int:
     if mode != "train" and values.workdir:
         config = _config_of_run(Path(values.workdir), name, config, changes)
     places = _places(values, name, config)
+    _prepare_process(places)
     if mode == "train":
         return _train(name, experiment, config, places, argv)
     if mode == "evaluate":
@@ -164,6 +166,16 @@ def _places(values: flags.FlagValues, name: str, config: Any) -> Any:
         parallel=values.parallel,
         checkpoint_seconds=values.checkpoint_seconds,
     )
+
+
+def _prepare_process(places: Any) -> None:
+    """What concerns the whole process, which here is ours."""
+    from cnnjax.allocator import keep_memory
+    from cnnjax.training.compilation import cache_programs
+
+    keep_memory()
+    data_dir = places.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
+    cache_programs(Path(data_dir).expanduser() / "compiled")
 
 
 def _train(name: str, experiment: ModuleType, config: Any, places: Any, argv: Sequence[str]) -> int:

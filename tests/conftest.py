@@ -38,6 +38,14 @@ def offline():
         yield
 
 
+@pytest.fixture(autouse=True, scope="session")
+def data_dir(tmp_path_factory):
+    """The default data directory, where compiled programs are kept, is a temporary one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("data")))
+        yield
+
+
 @pytest.fixture
 def files(tmp_path):
     """A folder with four small IDX files."""

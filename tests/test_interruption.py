@@ -20,7 +20,7 @@ ROOT = Path(__file__).parent.parent
 KILLS = int(os.environ.get("CNNJAX_TEST_KILLS", "3"))
 COMMAND = [
     sys.executable, str(ROOT / "launch.py"), "--experiment=lenet", "--config.model=lenet1",
-    "--config.epochs=25", "--checkpoint_seconds=0",
+    "--config.epochs=12", "--checkpoint_seconds=0",
 ]  # fmt: skip
 
 

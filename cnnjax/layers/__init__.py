@@ -4,9 +4,10 @@ Every layer also says how many connections it makes, ``links(inputs, outputs)``,
 primary sources count them: one for each input of each unit, and one for its bias.
 """
 
+from cnnjax.layers.conv_pool import ConvPool
 from cnnjax.layers.convolution import Conv, LocalConv
 from cnnjax.layers.initializers import fan_in_uniform
 from cnnjax.layers.radial_basis import RadialBasis
 from cnnjax.layers.subsample import Subsample
 
-__all__ = ["Conv", "LocalConv", "RadialBasis", "Subsample", "fan_in_uniform"]
+__all__ = ["Conv", "ConvPool", "LocalConv", "RadialBasis", "Subsample", "fan_in_uniform"]

@@ -1,5 +1,6 @@
 """Convolutional layers: shared kernels with a connection table, and unshared kernels."""
 
+import functools
 import math
 import operator
 from collections.abc import Callable, Sequence
@@ -70,19 +71,25 @@ class Conv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
+        x, kernel, bias = self._operands(x)
+        return ops.add_bias(ops.conv(x, kernel, **self._geometry()), bias)
+
+    def _geometry(self) -> dict[str, Any]:
+        return {
+            "strides": self.strides,
+            "padding": self.padding,
+            "dilation": self.dilation,
+            "groups": self.groups,
+        }
+
+    def _operands(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
+        """Inputs, kernel and bias of one type, as :func:`cnnjax.ops.conv` takes them."""
         kernel = self._kernel(per_axis(self.kernel_size, x.ndim - 2, "kernel_size"), x.shape[-1])
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         if self.shared_kernel and self.connections is None:
             x = x.sum(-1, keepdims=True)  # sum_i (x_i * k_j) = (sum_i x_i) * k_j
-        y = ops.conv(
-            x,
-            kernel,
-            strides=self.strides,
-            padding=self.padding,
-            dilation=self.dilation,
-            groups=self.groups,
-        )
-        return _add_bias(self, y)
+        y = jax.eval_shape(functools.partial(ops.conv, **self._geometry()), x, kernel)
+        return x, kernel, _bias(self, y)
 
     def _kernel(self, window: Shape, channels: int) -> jax.Array:
         """The kernel float[*window, C / groups, F], zero where the table has no connection.
@@ -174,7 +181,7 @@ class LocalConv(nn.Module):
         kernel = self.param("kernel", self._init_positions, outputs, like.shape)
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         y = ops.local_conv(x, kernel, strides=self.strides, padding=self.padding)
-        return _add_bias(self, y)
+        return ops.add_bias(y, _bias(self, y))
 
     def _init_positions(self, key: jax.Array, outputs: Shape, shape: Shape) -> jax.Array:
         """Each position drawn as a kernel of its own, so that the fan-in is that of one unit."""
@@ -199,14 +206,14 @@ def _tuples(table: Sequence[Sequence[int]]) -> tuple[tuple[int, ...], ...]:
         ) from None
 
 
-def _add_bias(layer: Conv | LocalConv, y: jax.Array) -> jax.Array:
+def _bias(layer: Conv | LocalConv, y: jax.Array | jax.ShapeDtypeStruct) -> jax.Array | None:
+    """The bias for outputs ``y``: one per map [F], one per unit [*outputs, F], or none."""
     if layer.bias == "none":
-        return y
+        return None
     if layer.bias not in ("map", "unit"):
         raise ValueError(f"bias is {layer.bias!r}; it must be 'map', 'unit' or 'none'")
     shape = y.shape[-1:] if layer.bias == "map" else y.shape[1:]
-    bias = layer.param("bias", layer.bias_init, shape, layer.param_dtype)
-    return y + bias.astype(y.dtype).reshape((1,) * (y.ndim - bias.ndim) + shape)
+    return layer.param("bias", layer.bias_init, shape, layer.param_dtype).astype(y.dtype)
 
 
 def _bias_links(layer: Conv | LocalConv) -> int:

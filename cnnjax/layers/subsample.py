@@ -16,7 +16,8 @@ from cnnjax.ops.windows import per_axis
 class Subsample(nn.Module):
     """y = coefficient * (sum over the window) + bias, both trained, one of each per map.
 
-    float[N, *spatial, C] -> float[N, *outputs, C].  The squashing function that follows it in
+    float[N, *spatial, C] -> float[N, *outputs, C]; with ``summed``, the inputs are the sums
+    already, as ``ConvPool(pool="sum")`` gives them.  The squashing function that follows it in
     LeNet-5 is the caller's.
 
     Attributes:
@@ -36,14 +37,15 @@ class Subsample(nn.Module):
     param_dtype: Any = jnp.float32
 
     @nn.compact
-    def __call__(self, x: jax.Array) -> jax.Array:
+    def __call__(self, x: jax.Array, *, summed: bool = False) -> jax.Array:
         size = math.prod(per_axis(self.window, x.ndim - 2, "window"))
         init = self.coefficient_init or nn.initializers.constant(1 / size)
         coefficient = self.param("coefficient", init, x.shape[-1:], self.param_dtype)
         bias = self.param("bias", self.bias_init, x.shape[-1:], self.param_dtype)
         x, coefficient, bias = promote_dtype(x, coefficient, bias, dtype=self.dtype)
         per_map = (1,) * (x.ndim - 1) + x.shape[-1:]
-        return ops.sum_pool(x, self.window) * coefficient.reshape(per_map) + bias.reshape(per_map)
+        sums = x if summed else ops.sum_pool(x, self.window)
+        return sums * coefficient.reshape(per_map) + bias.reshape(per_map)
 
     def links(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> int:
         """Connections for one example, given the shapes of inputs and outputs (with N)."""

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax import ops
-from cnnjax.layers import Conv, RadialBasis, Subsample, fan_in_uniform
+from cnnjax.layers import Conv, ConvPool, RadialBasis, Subsample, fan_in_uniform
 from cnnjax.models.bitmaps import DIGITS
 
 Features = dict[str, jax.Array]
@@ -53,10 +53,10 @@ class LeNet1(nn.Module):
     ) -> tuple[jax.Array, Features]:
         _check_size(inputs, smallest=16)
         init = fan_in_uniform()
-        c1 = ops.scaled_tanh(Conv(4, 5, kernel_init=init, dtype=self.dtype, name="C1")(inputs))
-        s2 = ops.mean_pool(c1, 2)
-        c3 = ops.scaled_tanh(Conv(12, 5, kernel_init=init, dtype=self.dtype, name="C3")(s2))
-        s4 = ops.mean_pool(c3, 2)
+        arguments = {"kernel_init": init, "dtype": self.dtype}
+        arguments |= {"activation": ops.scaled_tanh, "pool": "mean"}
+        s2, c1 = ConvPool(4, 5, **arguments, name="C1")(inputs)
+        s4, c3 = ConvPool(12, 5, **arguments, name="C3")(s2)
         flat = s4.reshape(s4.shape[0], -1)
         logits = nn.Dense(self.classes, kernel_init=init, dtype=self.dtype, name="output")(flat)
         logits = logits.astype(jnp.float32)
@@ -89,10 +89,11 @@ class LeNet5(nn.Module):
         _check_size(inputs, smallest=16)
         f = ops.scaled_tanh
         arguments = {"kernel_init": fan_in_uniform(), "dtype": self.dtype}
-        c1 = f(Conv(6, 5, **arguments, name="C1")(inputs))
-        s2 = f(Subsample(2, dtype=self.dtype, name="S2")(c1))
-        c3 = f(Conv(16, 5, connections=C3_CONNECTIONS, **arguments, name="C3")(s2))
-        s4 = f(Subsample(2, dtype=self.dtype, name="S4")(c3))
+        summed = arguments | {"activation": f, "pool": "sum"}
+        sums, c1 = ConvPool(6, 5, **summed, name="C1")(inputs)
+        s2 = f(Subsample(2, dtype=self.dtype, name="S2")(sums, summed=True))
+        sums, c3 = ConvPool(16, 5, connections=C3_CONNECTIONS, **summed, name="C3")(s2)
+        s4 = f(Subsample(2, dtype=self.dtype, name="S4")(sums, summed=True))
         c5 = f(Conv(120, s4.shape[1:-1], **arguments, name="C5")(s4))[:, 0, 0]
         f6 = f(nn.Dense(len(self.codes[0]), **arguments, name="F6")(c5))
         logits = -RadialBasis(self.codes, name="output")(f6)
@@ -125,10 +126,8 @@ class ModernLeNet(nn.Module):
     ) -> tuple[jax.Array, Features]:
         _check_size(inputs, smallest=16)
         arguments = {"kernel_init": nn.initializers.he_normal(), "dtype": self.dtype}
-        c1 = nn.relu(Conv(self.maps[0], 5, **arguments, name="C1")(inputs))
-        s2 = ops.max_pool(c1, 2)
-        c3 = nn.relu(Conv(self.maps[1], 5, **arguments, name="C3")(s2))
-        s4 = ops.max_pool(c3, 2)
+        s2, c1 = ConvPool(self.maps[0], 5, **arguments, name="C1")(inputs)
+        s4, c3 = ConvPool(self.maps[1], 5, **arguments, name="C3")(s2)
         f5 = nn.relu(nn.Dense(self.hidden, **arguments, name="F5")(s4.reshape(s4.shape[0], -1)))
         kept = f5 if dropout is None else dropout(f5)
         logits = nn.Dense(self.classes, dtype=self.dtype, name="output")(kept)

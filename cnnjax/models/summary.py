@@ -7,6 +7,8 @@ import jax
 import jax.numpy as jnp
 from flax import linen as nn
 
+from cnnjax.layers import ConvPool
+
 
 @dataclasses.dataclass(frozen=True)
 class LayerSummary:
@@ -28,19 +30,20 @@ def summarize(model: nn.Module, inputs: tuple[int, ...]) -> list[LayerSummary]:
     layers: list[LayerSummary] = []
 
     def record(call, args, kwargs, context):
-        outputs = call(*args, **kwargs)
+        result = call(*args, **kwargs)
         module = context.module
         if context.method_name == "__call__":
+            outputs = result[1] if isinstance(module, ConvPool) else result  # its maps
             if isinstance(module, nn.Dense):
                 links = outputs.shape[-1] * (args[0].shape[-1] + module.use_bias)
             elif hasattr(module, "links"):
                 links = module.links(args[0].shape, outputs.shape)
             else:
-                return outputs
+                return result
             parameters = module.variables.get("params", {})
             count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(parameters))
             layers.append(LayerSummary(module.name, outputs.shape[1:], count, links))
-        return outputs
+        return result
 
     def initialise(x):
         with nn.intercept_methods(record):

@@ -6,8 +6,10 @@ fastest for the platform it is compiled for; they agree in value and in gradient
 (at a NaN in value alone: see :func:`max_pool`).
 """
 
-from cnnjax.ops.convolution import conv, convolve, local_conv
+from cnnjax.ops.convolution import add_bias, conv, convolve, local_conv
+from cnnjax.ops.convolution_pooling import conv_pool
 from cnnjax.ops.elementwise import dropout, scaled_tanh
+from cnnjax.ops.lowerings import plain_lowerings
 from cnnjax.ops.pooling import (
     k_max_over_time,
     max_over_time,
@@ -17,7 +19,9 @@ from cnnjax.ops.pooling import (
 )
 
 __all__ = [
+    "add_bias",
     "conv",
+    "conv_pool",
     "convolve",
     "dropout",
     "k_max_over_time",
@@ -25,6 +29,7 @@ __all__ = [
     "max_over_time",
     "max_pool",
     "mean_pool",
+    "plain_lowerings",
     "scaled_tanh",
     "sum_pool",
 ]

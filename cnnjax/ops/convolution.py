@@ -1,5 +1,6 @@
 """Discrete convolution, in the lecture's sense and in the networks' sense."""
 
+import functools
 import itertools
 from collections.abc import Sequence
 
@@ -7,6 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
+from cnnjax.ops.convolution_cpu import fastest
+from cnnjax.ops.lowerings import choose
 from cnnjax.ops.windows import Padding, check_fits, pad_widths, per_axis
 
 _SPATIAL = "XYZ"
@@ -115,16 +118,23 @@ def conv(
     pads = pad_widths(padding, sizes, window, strides, dilation)
     reach = [(w - 1) * d + 1 for w, d in zip(window, dilation, strict=True)]
     check_fits(sizes, reach, pads, "kernel")
-    return lax.conv_general_dilated(
-        x,
-        kernel,
-        strides,
-        pads,
+    direct = functools.partial(
+        lax.conv_general_dilated,
+        window_strides=strides,
+        padding=pads,
         rhs_dilation=dilation,
         dimension_numbers=_dimension_numbers(rank),
         feature_group_count=groups,
         precision=precision,
     )
+    if groups > 1 or max(*strides, *dilation) > 1 or any(map(any, pads)):
+        return direct(x, kernel)
+    return choose(x, kernel, cpu=fastest(direct, x, kernel), plain=direct)
+
+
+def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
+    """y float[N, *spatial, F] plus a bias, float[F] or float[*spatial, F], or none."""
+    return y if bias is None else y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
 
 
 def check_groups(groups: int, channels: int, maps: int) -> None:

@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
+from cnnjax.ops.lowerings import choose
 from cnnjax.ops.windows import Padding, check_fits, pad_widths, per_axis
 
 Window = int | Sequence[int]
@@ -43,7 +44,7 @@ def max_pool(
         ValueError: a window, strides or padding that are none, or a window larger than the
             padded input.
     """
-    return _pool(x, window, strides, padding, _first_max, _window_max)
+    return _pool(x, window, strides, padding, first_max, _window_max)
 
 
 def sum_pool(
@@ -128,7 +129,7 @@ def _pool(
     plain = functools.partial(reduce_windows, window=window, strides=strides, pads=pads)
     if strides == window and not any(map(any, pads)):
         blocks = functools.partial(reduce_blocks, window=window, combine=combine)
-        return lax.platform_dependent(x, cpu=blocks, default=plain)
+        return choose(x, cpu=blocks, plain=plain)
     return plain(x)
 
 
@@ -151,7 +152,8 @@ def reduce_blocks(
     return x
 
 
-def _first_max(a: jax.Array, b: jax.Array) -> jax.Array:
+def first_max(a: jax.Array, b: jax.Array) -> jax.Array:
+    """The larger of two, elementwise; all of its gradient goes to it, on a tie to the first."""
     # A comparison, not jnp.maximum: on a tie the whole gradient goes to the first, as
     # select_and_scatter has it.  A NaN on either side is passed on.
     return jnp.where((a >= b) | (a != a), a, b)

@@ -2,6 +2,7 @@
 
 import functools
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -21,6 +22,16 @@ def compiler_options() -> Mapping[str, str] | None:
     except jax.errors.JaxRuntimeError:
         return None
     return _CPU_OPTIONS
+
+
+def cache_programs(folder: Path) -> None:
+    """Keep what is compiled from now on in ``folder``, for later processes.
+
+    It concerns the whole process, so only programs call it, never an import.  A folder that
+    cannot be written is no error: programs are then compiled as if there were none.
+    """
+    jax.config.update("jax_compilation_cache_dir", str(folder))
+    jax.config.update("jax_persistent_cache_min_compile_time_secs", 0.1)
 
 
 def jit(function: Callable, **options: Any) -> Callable:

@@ -1,0 +1,132 @@
+"""Convolution on CPU: value and derivatives, each by the lowering that is fastest for it.
+
+Convolution is linear in its input and in its kernel, so its derivative in either direction is
+again a convolution, and any lowering of that may stand for it: what is transposed to a gradient
+is the lowering that was chosen.  All of these take x [N, *spatial, C] and kernel [*window, C, F],
+without padding, strides or groups.
+
+XLA's own lowering (``direct``) computes values and kernel gradients near the machine's peak where
+there are many channels, but its input gradient is a convolution of the padded gradient with the
+whole window: 12 x 12 outputs instead of 8 x 8 for a 5 x 5 kernel.  ``benchmarks/README.md`` has
+the measurements.
+"""
+
+import functools
+import itertools
+from collections.abc import Callable
+
+import jax
+import jax.numpy as jnp
+from jax import lax
+from jax.custom_derivatives import SymbolicZero
+
+_PIECE = 128  # images
+
+Lowering = Callable[[jax.Array, jax.Array], jax.Array]
+
+
+def fastest(direct: Lowering, x: jax.Array, kernel: jax.Array) -> Lowering:
+    """The lowering for operands of these shapes.
+
+    ================================  ==========  ====================  =====================
+    shape                             value       derivative in input   derivative in kernel
+    ================================  ==========  ====================  =====================
+    the window is the whole image     product     product               product
+    over time, up to 3 steps          shifts      direct                shifts
+    image                             direct      rows                  direct
+    other                             direct      direct                direct
+    ================================  ==========  ====================  =====================
+    """
+    if x.shape[1:-1] == kernel.shape[:-2]:
+        return product
+    if x.ndim == 3 and kernel.shape[0] <= 3:
+        return bilinear(shifts, by_input=direct, by_kernel=shifts)
+    if x.ndim == 4:
+        return bilinear(
+            direct,
+            by_input=functools.partial(rows, direct),
+            by_kernel=functools.partial(_in_pieces, direct),
+        )
+    return direct
+
+
+def bilinear(value: Lowering, *, by_input: Lowering, by_kernel: Lowering) -> Lowering:
+    """``value``, differentiated as ``by_input`` in its first and ``by_kernel`` in its second
+    argument."""
+    convolution = jax.custom_jvp(value)
+
+    def differentiate(primals, tangents):
+        (x, kernel), (x_dot, kernel_dot) = primals, tangents
+        terms = []
+        if not isinstance(x_dot, SymbolicZero):
+            terms.append(by_input(x_dot, kernel))
+        if not isinstance(kernel_dot, SymbolicZero):
+            terms.append(by_kernel(x, kernel_dot))
+        return convolution(x, kernel), functools.reduce(jnp.add, terms)
+
+    convolution.defjvp(differentiate, symbolic_zeros=True)
+    return convolution
+
+
+def _in_pieces(direct: Lowering, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """``direct`` on 128 images at a time.
+
+    Its kernel gradient first copies the images into a layout with N last; where N is large, each
+    element of a row then comes from another page of memory.
+    """
+    if x.shape[0] <= _PIECE:
+        return direct(x, kernel)
+    firsts = range(0, x.shape[0], _PIECE)
+    return jnp.concatenate([direct(x[first : first + _PIECE], kernel) for first in firsts])
+
+
+def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """One matrix product, where the window covers the whole image."""
+    flat = kernel.reshape(-1, kernel.shape[-1])
+    y = x.reshape(x.shape[0], -1) @ flat
+    return y.reshape(x.shape[0], *(1,) * (x.ndim - 2), -1)
+
+
+def shifts(x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """Over time: every element projected once by all offsets of the kernel, then shifted sums."""
+    window, channels, maps = kernel.shape
+    count = x.shape[1] - window + 1
+    projected = x @ kernel.transpose(1, 0, 2).reshape(channels, -1)
+    return functools.reduce(
+        jnp.add,
+        [projected[:, i : i + count, i * maps : (i + 1) * maps] for i in range(window)],
+    )
+
+
+def patch_product(
+    x: jax.Array, kernel: jax.Array, *, precision: lax.PrecisionLike = None
+) -> jax.Array:
+    """One matrix product of all patches of an image with the kernel."""
+    height, width, _, maps = kernel.shape
+    counts = x.shape[1] - height + 1, x.shape[2] - width + 1
+    patches = jnp.concatenate(
+        [
+            x[:, i : i + counts[0], j : j + counts[1]]
+            for i, j in itertools.product(range(height), range(width))
+        ],
+        axis=-1,
+    )
+    # The kernel's contracted axis last: its gradient is then a product without a transposed copy.
+    # The barriers, here and in the gradients, keep XLA from moving transpositions through them.
+    patches = lax.optimization_barrier(patches)
+    flat = lax.optimization_barrier(kernel.reshape(-1, maps).T)
+    y = lax.dot_general(
+        patches.reshape(-1, patches.shape[-1]), flat, (((1,), (1,)), ((), ())), precision
+    )
+    return lax.optimization_barrier(y).reshape(x.shape[0], *counts, maps)
+
+
+def rows(direct: Lowering, x: jax.Array, kernel: jax.Array) -> jax.Array:
+    """The kernel's rows as channels: a ``direct`` convolution along the other axis only.
+
+    Transposed, it is a convolution that pads one axis, and a sum of shifted rows.
+    """
+    height, width, _, maps = kernel.shape
+    count = x.shape[1] - height + 1
+    stacked = jnp.concatenate([x[:, i : i + count] for i in range(height)], axis=-1)
+    return direct(stacked, kernel.transpose(1, 0, 2, 3).reshape(1, width, -1, maps))

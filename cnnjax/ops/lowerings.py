@@ -1,0 +1,43 @@
+"""Which of several equivalent lowerings a function takes.
+
+A function that has a faster lowering for the CPU takes it where it is compiled for the CPU;
+everywhere else, and where the plain lowering is asked for, it is the plain composition of ``lax``
+operations.
+"""
+
+import contextlib
+import os
+from collections.abc import Callable
+from typing import Any
+
+import jax
+from jax import lax
+
+_VARIABLE = "CNNJAX_LOWERINGS"
+_WORDS = {"": False, "fast": False, "plain": True}
+
+
+def _asked_for() -> bool:
+    word = os.environ.get(_VARIABLE, "")
+    if word not in _WORDS:
+        raise ValueError(f"{_VARIABLE} is {word!r}; it must be 'plain', 'fast' or absent")
+    return _WORDS[word]
+
+
+# A part of jit's cache key: a function that was compiled outside is compiled anew inside.
+_plain = jax.make_user_context(_asked_for())
+
+
+def plain_lowerings() -> contextlib.AbstractContextManager:
+    """A context in which every function is lowered plainly, for comparison.
+
+    The environment variable ``CNNJAX_LOWERINGS=plain`` does the same for a whole process.
+    """
+    return _plain(True)
+
+
+def choose(*operands: Any, cpu: Callable[..., Any], plain: Callable[..., Any]) -> Any:
+    """``cpu(*operands)`` where this is lowered for the CPU, else ``plain(*operands)``."""
+    if _plain.value:
+        return plain(*operands)
+    return lax.platform_dependent(*operands, cpu=cpu, default=plain)
