@@ -4,9 +4,10 @@ import sys
 
 from absl import app, flags, logging
 
-from benchmarks import accuracy, tables
+from benchmarks import tables
+from cnnjax.allocator import keep_memory
 
-SUITES = {"accuracy": accuracy.measure}
+SUITES = ("accuracy", "lenet")
 
 _SUITE = flags.DEFINE_enum("suite", None, [*SUITES, "tables"], "what to measure", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "prepared data sets")
@@ -18,8 +19,15 @@ def _main(argv: list[str]) -> None:
     if argv[1:]:
         raise app.UsageError(f"{argv[1]!r} is no flag; flags are written --name=value")
     logging.set_verbosity(logging.WARNING)
-    if _SUITE.value != "tables":
-        SUITES[_SUITE.value](_RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)
+    keep_memory()
+    if _SUITE.value == "accuracy":
+        from benchmarks import accuracy
+
+        accuracy.measure(_RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)
+    elif _SUITE.value == "lenet":
+        from benchmarks import lenet  # imports PyTorch
+
+        lenet.measure()
     tables.renew()
 
 

@@ -6,23 +6,30 @@ from pathlib import Path
 
 ROOT = Path(__file__).parent.parent
 RESULTS = Path(__file__).parent / "results"
-README = ROOT / "README.md"
+READMES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 
 
 def render(readme: str) -> str:
     """``readme`` with every ``<!-- table:NAME -->`` ... ``<!-- end -->`` block made anew."""
-    from benchmarks import accuracy
+    from benchmarks import accuracy, speed_tables
 
-    makers = {"accuracy": accuracy.table}
+    # Table -> its maker and the result file it is made from.
+    makers = {
+        "accuracy": (accuracy.table, "accuracy"),
+        "lenet": (speed_tables.steps, "lenet"),
+        "lenet_first_step": (speed_tables.first_steps, "lenet"),
+    }
 
     def block(match: re.Match) -> str:
         name = match["name"]
-        content = json.loads((RESULTS / f"{name}.json").read_text())
-        return f"<!-- table:{name} -->\n{makers[name](content)}\n<!-- end -->"
+        make, results = makers[name]
+        content = json.loads((RESULTS / f"{results}.json").read_text())
+        return f"<!-- table:{name} -->\n{make(content)}\n<!-- end -->"
 
     return re.sub(r"<!-- table:(?P<name>\w+) -->\n.*?<!-- end -->", block, readme, flags=re.S)
 
 
 def renew() -> None:
-    """Write the tables into README.md."""
-    README.write_text(render(README.read_text()))
+    """Write the tables into the READMEs."""
+    for path in READMES:
+        path.write_text(render(path.read_text()))

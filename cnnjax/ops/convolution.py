@@ -133,8 +133,18 @@ def conv(
 
 
 def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
-    """y float[N, *spatial, F] plus a bias, float[F] or float[*spatial, F], or none."""
-    return y if bias is None else y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
+    """y float[N, *spatial, F] plus a bias, float[F] or float[*spatial, F], or none.
+
+    Raises ValueError for a bias of another shape, naming both.
+    """
+    if bias is None:
+        return y
+    if bias.shape not in (y.shape[-1:], y.shape[1:]):
+        raise ValueError(
+            f"outputs {y.shape} take a bias {y.shape[-1:]}, one per map, or {y.shape[1:]}, one per "
+            f"unit; its shape is {bias.shape}"
+        )
+    return y + bias.reshape((1,) * (y.ndim - bias.ndim) + bias.shape)
 
 
 def check_groups(groups: int, channels: int, maps: int) -> None:

@@ -83,8 +83,8 @@ def _in_pieces(direct: Lowering, x: jax.Array, kernel: jax.Array) -> jax.Array:
 def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
     """One matrix product, where the window covers the whole image."""
     flat = kernel.reshape(-1, kernel.shape[-1])
-    y = x.reshape(x.shape[0], -1) @ flat
-    return y.reshape(x.shape[0], *(1,) * (x.ndim - 2), -1)
+    y = x.reshape(x.shape[0], flat.shape[0]) @ flat
+    return y.reshape(x.shape[0], *(1,) * (x.ndim - 2), flat.shape[1])
 
 
 def shifts(x: jax.Array, kernel: jax.Array) -> jax.Array:

@@ -24,6 +24,7 @@ Pool = Literal["max", "mean", "sum"]
 _POOLS = {"max": max_pool, "mean": mean_pool, "sum": sum_pool}
 _NEVER_FALLING = (jax.nn.relu, jnp.tanh, scaled_tanh, jax.nn.sigmoid)
 _MOST_PAIRS = 128  # of input and output maps
+_MOST_POSITIONS = 9  # in a window: each is a group of maps, and part of the program
 
 
 def conv_pool(
@@ -73,9 +74,12 @@ def conv_pool(
         )
         return _POOLS[pool](activation(add_bias(y, bias)), window)
 
-    one = kernel.ndim == 4 and strides == dilation == groups == 1
+    small = kernel.ndim == 4 and (
+        kernel.shape[-2] * kernel.shape[-1] <= _MOST_PAIRS
+        and math.prod(per_axis(window, 2, "window")) <= _MOST_POSITIONS
+    )
     per_map = bias is None or bias.ndim == 1
-    if not one or not per_map or kernel.shape[-2] * kernel.shape[-1] > _MOST_PAIRS:
+    if not small or not per_map or not strides == dilation == groups == 1:
         return composed(x, kernel, bias)
     jax.eval_shape(composed, x, kernel, bias)  # refuses what does not fit
     blocks = functools.partial(
@@ -169,8 +173,9 @@ def _space_to_depth(
         (0, 0, 0),
     ]
     x = lax.pad(x, jnp.zeros((), x.dtype), widths)
-    x = x.reshape(x.shape[0], counts[0], window[0], counts[1], window[1], -1)
-    return x.transpose(0, 1, 3, 2, 4, 5).reshape(x.shape[0], *counts, -1)
+    images, channels = x.shape[0], x.shape[-1]
+    x = x.reshape(images, counts[0], window[0], counts[1], window[1], channels)
+    return x.transpose(0, 1, 3, 2, 4, 5).reshape(images, *counts, math.prod(window) * channels)
 
 
 def _at_every_position(kernel: jax.Array, window: tuple[int, int], reach: list[int]) -> jax.Array:

@@ -1,0 +1,43 @@
+"""A process's way to its first training step: ``python -m benchmarks.first_step LIBRARY NETWORK
+FOLDER`` prints seconds and peak memory as JSON."""
+
+import itertools
+import json
+import resource
+import sys
+import time
+from pathlib import Path
+
+_BATCH, _STEPS = 64, 20
+
+
+def main(library: str, network: str, folder: str) -> dict[str, float]:
+    """Import, set up and take some steps with ``library``; compiled programs lie in ``folder``."""
+    laps = [time.perf_counter()]
+    from benchmarks import contestants
+    from cnnjax.allocator import keep_memory
+    from cnnjax.training.compilation import cache_programs
+
+    keep_memory()
+    laps.append(time.perf_counter())
+    data = contestants.images(6400)
+    if library == "cnnjax":
+        cache_programs(Path(folder))
+        run = contestants.ours(network, _BATCH, data)
+    else:
+        run = contestants.in_flax(network, _BATCH, data)
+    laps.append(time.perf_counter())
+    run(1)
+    laps.append(time.perf_counter())
+    run(_STEPS)
+    seconds = [after - before for before, after in itertools.pairwise(laps)]
+    return {
+        "import_s": seconds[0],
+        "set_up_s": seconds[1],
+        "first_step_s": seconds[2],
+        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+    }
+
+
+if __name__ == "__main__":
+    print(json.dumps(main(*sys.argv[1:])))

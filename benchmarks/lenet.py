@@ -1,0 +1,205 @@
+"""``--suite=lenet``: the LeNets' training step and epoch beside plain Flax and PyTorch."""
+
+import datetime
+import functools
+import json
+import os
+import platform
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import torch
+
+from benchmarks import contestants, speed_tables, torch_lenets
+from benchmarks.contestants import NETWORKS, Contestant
+from benchmarks.side_by_side import Times, fastest, interleave, ratio
+from benchmarks.tables import RESULTS
+from cnnjax.models import LeNet1, LeNet5, ModernLeNet, summarize
+from cnnjax.run_directory import source_revision, versions, write_json
+
+EXAMPLES = 60_000
+BATCHES = (64, 512)
+CURVE = (1, 4, 16, 64, 256, 1024, 2048)
+TORCH = ("eager", "channels_last", "compiled")
+_MODELS = {"lenet1": (LeNet1(), 28), "lenet5": (LeNet5(), 32), "modern": (ModernLeNet(), 28)}
+
+
+def measure() -> None:
+    """Measure everything and write ``results/lenet.json`` and its picture."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    peak = _peak()
+    data = contestants.images(EXAMPLES)
+    rows, curve = [], []
+    for network in NETWORKS:
+        for batch in BATCHES:
+            _require_agreement(network, batch)
+            rows.append(_row(network, batch, data, peak))
+            print(speed_tables.line(rows[-1]), flush=True)
+        for batch in CURVE:
+            curve.append(_point(network, batch, data))
+            print(curve[-1], flush=True)
+    content = {
+        "date": datetime.date.today().isoformat(),
+        "machine": _machine(),
+        "versions": versions() | {"torch": torch.__version__},
+        "source": source_revision(),
+        "threads": torch.get_num_threads(),
+        "matrix_product_gflops": peak,
+        "rows": rows,
+        "curve": curve,
+        "first_step": _first_steps(),
+    }
+    write_json(RESULTS / "lenet.json", content)
+    picture(content)
+
+
+def flops(network: str) -> int:
+    """Useful operations of a training step for one example.
+
+    Two for every connection (biases left out), for the value and for the gradients in kernel and
+    input; the first layer needs no gradient in its input.
+    """
+    model, size = _MODELS[network]
+    weights = [
+        layer.connections - int(np.prod(layer.outputs))
+        for layer in summarize(model, (size, size, 1))
+        if not layer.name.startswith("S")
+    ]
+    return 2 * (3 * sum(weights) - weights[0])
+
+
+def _row(network: str, batch: int, data: contestants.Data, peak: Mapping[str, float]) -> Any:
+    runs = _contestants(network, batch, data)
+    steps = max(8, 512 // batch)
+    times = interleave(
+        {name: functools.partial(run, steps) for name, run in runs.items()}, rounds=9, seconds=0.3
+    )
+    times = {name: [t / steps for t in values] for name, values in times.items()}
+    best = fastest(times, TORCH)
+    epoch = _epochs({"cnnjax": runs["cnnjax"], best: runs[best]}, -(-EXAMPLES // batch))
+    ours = statistics.median(times["cnnjax"])
+    return {
+        "network": network,
+        "batch_size": batch,
+        "torch_variant": best,
+        "step_ms": {name: 1e3 * statistics.median(values) for name, values in times.items()},
+        "step_against_torch": ratio(times, best, "cnnjax"),
+        "step_against_flax": ratio(times, "flax", "cnnjax"),
+        "epoch_s": {name: statistics.median(values) for name, values in epoch.items()},
+        "epoch_against_torch": ratio(epoch, best, "cnnjax"),
+        "gflops": batch * flops(network) / ours / 1e9,
+        "share_of_matrix_product": batch * flops(network) / ours / 1e9 / peak["jax"],
+    }
+
+
+def _contestants(
+    network: str, batch: int, data: contestants.Data, *, dropout: bool = True
+) -> dict[str, Contestant]:
+    """All of them; without dropout only those that can differ in what they compute."""
+    runs = {
+        "cnnjax": contestants.ours(network, batch, data, dropout=dropout),
+        "flax": contestants.in_flax(network, batch, data, dropout=dropout),
+    }
+    for variant in TORCH if dropout else TORCH[:1]:
+        runs[variant] = torch_lenets.contestant(
+            network, batch, data, variant=variant, dropout=dropout
+        )
+    return runs
+
+
+def _require_agreement(network: str, batch: int) -> None:
+    """All contestants must have the same losses in some steps on one batch, without dropout."""
+    runs = _contestants(network, batch, contestants.images(batch), dropout=False)
+    losses = {name: [run(1) for _ in range(3)] for name, run in runs.items()}
+    for name, values in losses.items():
+        if not np.allclose(values, losses["cnnjax"], rtol=1e-3):
+            raise RuntimeError(f"{network}, batch {batch}: {name} is not the same work: {losses}")
+
+
+def _epochs(runs: Mapping[str, Contestant], steps: int) -> Times:
+    times: Times = {name: [] for name in runs}
+    for _ in range(2):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run(steps)
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def _point(network: str, batch: int, data: contestants.Data) -> dict[str, Any]:
+    runs = {
+        "cnnjax": contestants.ours(network, batch, data),
+        "eager": torch_lenets.contestant(network, batch, data),
+    }
+    steps = max(8, 64 // batch)
+    times = interleave(
+        {name: functools.partial(run, steps) for name, run in runs.items()}, rounds=3, seconds=0.1
+    )
+    medians = {name: 1e3 * statistics.median(t) / steps for name, t in times.items()}
+    return {"network": network, "batch_size": batch, "step_ms": medians}
+
+
+def _peak() -> dict[str, float]:
+    """GFLOP/s of a float32 matrix product of 2048 x 2048 x 2048, in either library."""
+    size = 2048
+    a, b = jnp.ones((size, size)), torch.ones((size, size))
+    product = jax.jit(jnp.matmul)
+    times = interleave(
+        {"jax": lambda: product(a, a).block_until_ready(), "torch": lambda: b @ b},
+        rounds=5,
+        seconds=0.3,
+    )
+    return {name: 2 * size**3 / min(values) / 1e9 for name, values in times.items()}
+
+
+def _first_steps() -> list[dict[str, Any]]:
+    """Seconds to the first step and peak memory, each in a process of its own.
+
+    "warm" is the second of two processes that share a folder of compiled programs.
+    """
+    found = []
+    for network in NETWORKS:
+        with tempfile.TemporaryDirectory() as folder:
+            for library, start in (("cnnjax", "cold"), ("cnnjax", "warm"), ("flax", "cold")):
+                command = [sys.executable, "-m", "benchmarks.first_step", library, network, folder]
+                child = subprocess.run(command, capture_output=True, text=True, check=True)
+                values = json.loads(child.stdout.splitlines()[-1])
+                found.append({"network": network, "library": library, "start": start} | values)
+                print(found[-1], flush=True)
+    return found
+
+
+def _machine() -> str:
+    path = Path("/proc/cpuinfo")
+    lines = path.read_text().splitlines() if path.exists() else []
+    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
+    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
+
+
+def picture(content: Mapping[str, Any]) -> None:
+    """Time per example against batch size, ours and PyTorch's."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(10, 3.4), layout="constrained")
+    for axes, network in zip(figure.subplots(1, 3, sharey=True), NETWORKS, strict=True):
+        points: Sequence[Any] = [p for p in content["curve"] if p["network"] == network]
+        for name, label in (("cnnjax", "cnnjax"), ("eager", "PyTorch, eager")):
+            axes.loglog(
+                [p["batch_size"] for p in points],
+                [1e3 * p["step_ms"][name] / p["batch_size"] for p in points],
+                marker="o", markersize=4, label=label,
+            )  # fmt: skip
+        axes.set(title=speed_tables.NAMES[network], xlabel="batch size")
+        axes.grid(alpha=0.3, which="both")
+    figure.axes[0].set_ylabel("training step, µs per example")
+    figure.axes[0].legend()
+    figure.savefig(RESULTS / "lenet_batch_sizes.png", dpi=110)

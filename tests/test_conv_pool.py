@@ -1,0 +1,346 @@
+"""Convolution, activation and pooling in one: the blocked lowering against the plain composition,
+and the layer around it."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+
+from cnnjax import ops
+from cnnjax.layers import Conv, ConvPool, Subsample
+from tests.test_lowerings import (
+    assert_agree,
+    assert_is_plain,
+    lowered,
+    operands,
+    plainly,
+    quickly,
+    weighed_gradients,
+    with_gradients,
+)
+
+POOLS = {"max": ops.max_pool, "mean": ops.mean_pool, "sum": ops.sum_pool}
+ACTIVATIONS = {
+    "relu": jax.nn.relu,
+    "tanh": jnp.tanh,
+    "scaled_tanh": ops.scaled_tanh,
+    "sin": jnp.sin,  # rises and falls
+}
+BLOCKED = (3, 9, 8, 2), (3, 2, 2, 3), (3,)  # inputs, kernel, bias
+every_pool = pytest.mark.parametrize("pool", POOLS)
+some_units = pytest.mark.parametrize(
+    "pool, activation", [("max", "relu"), ("max", "sin"), ("mean", "tanh")]
+)
+
+
+def unit(activation="relu", **options):
+    """conv_pool with an activation by name, as a function of inputs, kernel and bias."""
+    options |= {"activation": ACTIVATIONS[activation]}
+    return lambda *operands: ops.conv_pool(*operands, **options)
+
+
+# --- the operation ----------------------------------------------------------------------------
+
+
+def test_conv_pool_is_pooling_of_the_activation_of_the_convolution():
+    arguments = operands(*BLOCKED)
+
+    @quickly
+    def found(*arguments):
+        return [unit("sin", pool=p, window=(2, 3), padding="same")(*arguments) for p in POOLS]
+
+    @quickly
+    def expected(x, kernel, bias):
+        maps = jnp.sin(ops.add_bias(ops.conv(x, kernel, padding="same"), bias))
+        return [pool(maps, (2, 3)) for pool in POOLS.values()]
+
+    assert_agree(found(*arguments), expected(*arguments))
+
+
+@pytest.mark.parametrize("activation", ACTIVATIONS)
+@every_pool
+def test_every_pool_of_every_activation_equals_the_plain_one(pool, activation):
+    assert_is_plain(unit(activation, pool=pool), *BLOCKED)
+
+
+@pytest.mark.parametrize(
+    "shapes, options",
+    [
+        (BLOCKED, {"window": 3}),
+        (BLOCKED, {"window": (3, 2), "padding": "same"}),
+        (BLOCKED, {"window": 1, "padding": 1}),
+        (BLOCKED, {"window": (1, 4), "padding": ((0, 3), (2, 0))}),
+        (((3, 4, 5, 2), (3, 2, 2, 3), (3,)), {"window": (2, 4)}),
+        (((2, 10, 9, 1), (5, 4, 1, 6)), {}),
+        (((2, 5, 5, 2), (2, 5, 2, 3), (3,)), {"window": (3, 1)}),
+        (((2, 6, 7, 8), (3, 3, 8, 16), (16,)), {}),
+        (((2, 9, 2), (3, 2, 3), (3,)), {}),
+    ],
+    ids=[
+        "remainder", "same", "no pooling", "pairs", "one unit", "no bias", "one column",
+        "as many maps as are blocked", "1-D",
+    ],
+)  # fmt: skip
+def test_every_geometry_equals_the_plain_one(shapes, options):
+    """By the maximum of sin, two functions that do not commute."""
+    assert_is_plain(unit("sin", **options), *shapes)
+
+
+@some_units
+def test_conv_pool_in_bfloat16_is_near_float32(pool, activation):
+    function = quickly(with_gradients(unit(activation, pool=pool)))
+    half = function(*operands(*BLOCKED, dtype="bfloat16"))
+    assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype("bfloat16")}
+    assert all(np.all(np.isfinite(leaf)) for leaf in jax.tree.leaves(half))
+    value, _ = plainly(function, *operands(*BLOCKED))
+    assert_agree(np.float32(half[0]), np.asarray(value), 0.03)
+
+
+@some_units
+def test_a_wider_bias_gives_the_wider_type(pool, activation):
+    """As the composition has it: what bfloat16 and float32 promote to."""
+    arguments = operands(*BLOCKED)
+    halves = operands(*BLOCKED, dtype="bfloat16")
+    function = quickly(unit(activation, pool=pool))
+    assert_agree(function(*halves[:2], arguments[2]), function(*arguments), 0.03)
+
+
+@some_units
+def test_conv_pool_under_vmap_over_trials_is_a_loop(pool, activation):
+    x, kernels, biases = operands(BLOCKED[0], *((3, *shape) for shape in BLOCKED[1:]))
+    each = with_gradients(unit(activation, pool=pool))
+    actual = quickly(jax.vmap(each, in_axes=(None, 0, 0)))(x, kernels, biases)
+    expected = [quickly(each)(x, *trial) for trial in zip(kernels, biases, strict=True)]
+    assert_agree(actual, jax.tree.map(lambda *leaves: np.stack(leaves), *expected))
+
+
+@some_units
+def test_forward_mode_through_conv_pool_is_the_plain_one(pool, activation):
+    arguments = operands(*BLOCKED)
+    function = unit(activation, pool=pool)
+    push = quickly(lambda *arguments: jax.jvp(function, arguments, tuple(map(jnp.cos, arguments))))
+    assert_agree(push(*arguments), plainly(push, *arguments))
+
+
+@pytest.mark.parametrize("pool, activation", [("max", "sin"), ("mean", "scaled_tanh")])
+def test_second_derivatives_of_conv_pool_are_the_plain_ones(x64, pool, activation):
+    arguments = operands((2, 4, 5, 1), (2, 2, 1, 2), (2,), dtype="float64")
+    function = lambda *a: jnp.sum(unit(activation, pool=pool)(*a) ** 2)
+    hessian = quickly(jax.hessian(function, argnums=(0, 1, 2)))
+    actual = hessian(*arguments)
+    assert all(np.any(block) for block in jax.tree.leaves(actual))
+    assert_agree(actual, plainly(hessian, *arguments), 1e-12)
+
+
+@some_units
+def test_conv_pool_takes_an_empty_batch(pool, activation):
+    assert_is_plain(unit(activation, pool=pool), (0, *BLOCKED[0][1:]), *BLOCKED[1:])
+
+
+# --- who takes which lowering -----------------------------------------------------------------
+
+
+def operations(function, arguments, platform):
+    """Which of these a function is lowered to for a platform."""
+    text = lowered(function, arguments, platform)
+    names = ("convolution", "dot_general", "reduce_window", "select_and_scatter", "concatenate")
+    return {name for name in names if f"stablehlo.{name}" in text}
+
+
+@pytest.mark.parametrize("activation", ["relu", "sin"])
+@every_pool
+def test_accelerators_get_the_plain_conv_pool(pool, activation):
+    arguments, function = operands(*BLOCKED), unit(activation, pool=pool)
+    gradients = weighed_gradients(function, 0, 1, 2)
+    for target in ("cuda", "tpu"):
+        assert operations(function, arguments, target) == {"convolution", "reduce_window"}
+        found = operations(gradients, arguments, target)
+        assert "convolution" in found
+        assert ("select_and_scatter" in found) is (pool == "max")
+        assert not found & {"dot_general", "concatenate"}
+
+
+@pytest.mark.parametrize("activation", ["relu", "sin"])
+@every_pool
+def test_the_cpu_gets_a_product_of_blocks(pool, activation):
+    arguments, function = operands(*BLOCKED), unit(activation, pool=pool)
+    found = operations(function, arguments, "cpu")
+    assert "dot_general" in found
+    assert not found & {"convolution", "reduce_window"}
+    found = operations(weighed_gradients(function, 0, 1, 2), arguments, "cpu")
+    assert "dot_general" in found
+    assert not found & {"reduce_window", "select_and_scatter"}
+
+
+@pytest.mark.parametrize(
+    "shapes, options",
+    [
+        (((2, 6, 6, 8), (3, 3, 8, 17), (17,)), {}),
+        (((2, 6, 6, 2), (3, 3, 2, 3), (4, 4, 3)), {}),
+        (((2, 9, 9, 2), (3, 3, 2, 3), (3,)), {"strides": 2}),
+        (((2, 9, 9, 2), (3, 3, 2, 3), (3,)), {"dilation": 2}),
+        (((2, 9, 9, 2), (3, 3, 1, 4), (4,)), {"groups": 2}),
+        (((2, 9, 2), (4, 2, 4), (4,)), {}),
+        (((2, 14, 14, 2), (3, 3, 2, 3), (3,)), {"window": 12}),
+    ],
+    ids=["many maps", "bias per unit", "strides", "dilation", "groups", "1-D", "large window"],
+)
+def test_the_cpu_gets_a_convolution_where_blocks_would_not_do(shapes, options):
+    assert operations(unit(**options), operands(*shapes), "cpu") == {"convolution"}
+
+
+# --- what it refuses --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("pool", ["min", "Max", None])
+def test_conv_pool_rejects_an_unknown_pool(pool):
+    x, kernel = operands((1, 4, 4, 1), (3, 3, 1, 1))
+    with pytest.raises(ValueError, match=f"pool is {pool!r}; .* one of max, mean, sum"):
+        ops.conv_pool(x, kernel, pool=pool)
+
+
+@pytest.mark.parametrize(
+    "x, kernel, options",
+    [
+        ((2, 8, 3), (3, 3, 3, 4), {}),
+        ((2, 3), (3, 4), {}),
+        ((2, 8, 8, 3), (3, 3, 2, 4), {}),
+        ((2, 8, 8, 4), (3, 3, 2, 3), {"groups": 2}),
+        ((2, 8, 8, 1), (0, 3, 1, 1), {}),
+        ((2, 4, 8, 1), (5, 3, 1, 1), {}),
+        ((2, 8, 8, 1), (3, 3, 1, 1), {"strides": 0}),
+        ((2, 8, 8, 1), (3, 3, 1, 1), {"dilation": 4}),
+        ((2, 8, 8, 1), (3, 3, 1, 1), {"padding": "full"}),
+        ((2, 8, 8, 1), (3, 3, 1, 1), {"padding": ((1, 1),)}),
+    ],
+)
+def test_conv_pool_rejects_what_conv_rejects_in_the_same_words(x, kernel, options):
+    with pytest.raises(ValueError) as expected:
+        ops.conv(np.ones(x), np.ones(kernel), **options)
+    with pytest.raises(ValueError) as found:
+        ops.conv_pool(np.ones(x), np.ones(kernel), **options)
+    assert str(found.value) == str(expected.value)
+
+
+@every_pool
+@pytest.mark.parametrize("window", [0, (2,), 2.5, (7, 2)])
+def test_conv_pool_rejects_what_pooling_rejects_in_the_same_words(pool, window):
+    with pytest.raises(ValueError) as expected:
+        POOLS[pool](np.ones((1, 6, 6, 3)), window)
+    with pytest.raises(ValueError) as found:
+        ops.conv_pool(np.ones((1, 8, 8, 1)), np.ones((3, 3, 1, 3)), pool=pool, window=window)
+    assert str(found.value) == str(expected.value)
+
+
+@every_pool
+@pytest.mark.parametrize("bias", [(5,), (6, 6, 5)])
+def test_conv_pool_rejects_a_bias_that_does_not_fit(pool, bias):
+    x, kernel = np.ones((1, 8, 8, 1)), np.ones((3, 3, 1, 4))
+    with pytest.raises(ValueError, match=r"\(1, 6, 6, 4\).*5"):
+        ops.conv_pool(x, kernel, np.ones(bias), pool=pool)
+
+
+@pytest.mark.parametrize("pool", ["max", "sum"])
+def test_a_bias_for_all_maps_is_taken_or_refused_by_every_lowering(pool):
+    """float[1], which would broadcast to float[F]."""
+    arguments = operands((1, 8, 8, 1), (3, 3, 1, 4), (1,))
+
+    def outcome():
+        try:
+            return jax.eval_shape(unit("sin", pool=pool), *arguments).shape
+        except (TypeError, ValueError) as error:
+            return str(error)
+
+    assert outcome() == plainly(outcome)
+
+
+# --- the layer --------------------------------------------------------------------------------
+
+LAYERS = {
+    "blocked": ((2, 9, 8, 3), {}),
+    "same": ((2, 9, 8, 3), {"padding": "same", "window": (3, 2), "activation": jnp.sin}),
+    "table": ((2, 7, 8, 3), {"connections": ((0, 1), (2,), (2, 0, 1), (1,)), "pool": "sum"}),
+    "shared kernel": ((2, 7, 8, 3), {"shared_kernel": True, "activation": ops.scaled_tanh}),
+    "bias per unit": ((2, 6, 7, 3), {"bias": "unit"}),
+    "no bias": ((2, 6, 7, 3), {"bias": "none", "pool": "mean"}),
+    "strides": ((2, 11, 12, 3), {"strides": 2}),
+    "1-D": ((2, 9, 3), {}),
+}
+every_layer = pytest.mark.parametrize("shape, options", list(LAYERS.values()), ids=list(LAYERS))
+
+
+def without_pooling(options):
+    """Those of ConvPool's options that Conv has, too."""
+    return {k: v for k, v in options.items() if k not in ("activation", "pool", "window")}
+
+
+def layer_and_variables(shape, options):
+    """A ConvPool, inputs, and random values for all its parameters, biases, too."""
+    layer, (x,) = ConvPool(4, 3, **options), operands(shape)
+    random = np.random.default_rng(1)
+    draw = lambda p: (0.3 * random.normal(size=p.shape)).astype(p.dtype)
+    return layer, x, jax.tree.map(draw, jax.eval_shape(layer.init, jax.random.key(0), x))
+
+
+@every_layer
+def test_the_layer_gives_the_pooled_maps_and_the_maps(shape, options):
+    layer, x, variables = layer_and_variables(shape, options)
+    conv = Conv(4, 3, **without_pooling(options))
+
+    @quickly
+    def expected(*operands):
+        maps = layer.activation(conv.apply(*operands))
+        return POOLS[layer.pool](maps, layer.window), maps
+
+    assert_agree(quickly(layer.apply)(variables, x), expected(variables, x))
+
+
+@every_layer
+def test_the_layer_has_the_parameters_of_conv(shape, options):
+    layers = ConvPool(4, 3, **options), Conv(4, 3, **without_pooling(options))
+    key, x = jax.random.key(3), jax.ShapeDtypeStruct(shape, jnp.float32)
+    found, expected = (jax.eval_shape(layer.init, key, x) for layer in layers)
+    assert found == expected
+
+
+def test_the_layer_starts_as_conv_does():
+    layers = (kind(4, 3, connections=((0, 1), (2,), (2, 0), (1, 2))) for kind in (ConvPool, Conv))
+    start = lambda key: [layer.init(key, jnp.zeros((1, 4, 5, 3))) for layer in layers]
+    found, expected = quickly(start)(jax.random.key(3))
+    assert np.any(found["params"]["kernel"])
+    assert_agree(found, expected, 0)
+
+
+def compiled(function, *arguments):
+    return jax.jit(function).lower(*arguments).compile().as_text()
+
+
+@every_pool
+def test_maps_that_are_not_used_cost_nothing(pool):
+    layer, x, variables = layer_and_variables((2, 8, 8, 1), {"pool": pool})
+    assert "convolution(" in compiled(layer.apply, variables, x)
+    pooled = lambda variables, x: layer.apply(variables, x)[0]
+    assert "convolution(" not in compiled(pooled, variables, x)
+
+
+def test_pooled_maps_that_are_not_used_cost_nothing():
+    layer, x, variables = layer_and_variables((2, 8, 8, 1), {})
+    assert "dot(" in compiled(layer.apply, variables, x)
+    maps = lambda variables, x: layer.apply(variables, x)[1]
+    assert "dot(" not in compiled(maps, variables, x)
+
+
+def test_subsampling_of_sums_is_that_of_the_maps():
+    options = {"pool": "sum", "window": (3, 2), "activation": ops.scaled_tanh}
+    layer, x, variables = layer_and_variables((2, 9, 9, 2), options)
+    coefficient, bias = operands((4,), (4,))
+    subsample = lambda *inputs, **options: Subsample((3, 2)).apply(
+        {"params": {"coefficient": coefficient, "bias": bias}}, *inputs, **options
+    )
+
+    @quickly
+    def both(variables, x):
+        sums, maps = layer.apply(variables, x)
+        return subsample(sums, summed=True), subsample(maps)
+
+    assert_agree(*both(variables, x))
