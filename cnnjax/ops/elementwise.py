@@ -19,10 +19,11 @@ def scaled_tanh(a: jax.Array) -> jax.Array:
 
 @scaled_tanh.defjvp
 def _(primals, tangents):
-    # By the value, not by tanh: one array is kept for the gradient instead of two.
+    # By the value, not by tanh: one array is kept for the gradient instead of two.  As a product
+    # of differences it is never negative, whatever the rounding.
     (a,), (a_dot,) = primals, tangents
     f = scaled_tanh(a)
-    return f, _SLOPE * (_AMPLITUDE - f * f / _AMPLITUDE) * a_dot
+    return f, _SLOPE / _AMPLITUDE * (_AMPLITUDE - f) * (_AMPLITUDE + f) * a_dot
 
 
 def dropout(x: jax.Array, keys: jax.Array, rate: jax.Array | float) -> jax.Array:
