@@ -14,7 +14,7 @@ from typing import Any
 from absl import flags
 
 from cnnjax import config as configuration
-from cnnjax.errors import UserError, reason
+from cnnjax.errors import UserError, reason, system_reason
 from cnnjax.run_directory import RunDirectory, command, default_path
 
 MODES = ("train", "evaluate", "predict")
@@ -34,8 +34,7 @@ def main(experiments: ModuleType, argv: Sequence[str]) -> int:
         print(f"error: {error}", file=sys.stderr)
         return 2
     except OSError as error:  # a full disk, a folder without permission
-        place = f"{error.filename}: " if error.filename else ""
-        print(f"error: {place}{error.strerror or error}", file=sys.stderr)
+        print(f"error: {system_reason(error)}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -170,12 +169,13 @@ def _places(values: flags.FlagValues, name: str, config: Any) -> Any:
 
 def _prepare_process(places: Any) -> None:
     """What concerns the whole process, which here is ours."""
+    from cnnjax import data
     from cnnjax.allocator import keep_memory
     from cnnjax.training.compilation import cache_programs
 
     keep_memory()
     data_dir = places.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    cache_programs(Path(data_dir).expanduser() / "compiled")
+    cache_programs(data.expanded("data_dir", data_dir) / "compiled")
 
 
 def _train(name: str, experiment: ModuleType, config: Any, places: Any, argv: Sequence[str]) -> int:

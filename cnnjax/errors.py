@@ -8,6 +8,12 @@ class UserError(ValueError):
     """
 
 
+def system_reason(error: OSError, place: object = None) -> str:
+    """What the system says, on one line, after the file it is about or else ``place``."""
+    place = error.filename or place
+    return f"{f'{place}: ' if place else ''}{error.strerror or reason(error)}"
+
+
 def reason(error: BaseException) -> str:
     """What ``error`` says, on one line; its type where it says nothing."""
     return " ".join(str(error).split()) or type(error).__name__

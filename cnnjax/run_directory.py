@@ -190,10 +190,9 @@ class RunDirectory:
         rows = []
         for line in path.read_text().splitlines():
             try:
-                row = json.loads(line)
+                rows.append(json.loads(line))
             except ValueError:
                 break
-            rows.append(row)
         return rows
 
     def append_row(self, row: Mapping[str, Any]) -> None:

@@ -86,6 +86,7 @@ def test_help_explains_every_field(capsys):
         (["--experiment=lenet", "--config.dataset=digit"], ["'digit'", "valid: digits, mnist"]),
         (["--experiment=lenet", "--config.dataset=mnist", "--manual_dir=none"], ["--manual_dir"]),
         (["--experiment=lenet", "--config.dataset=mnist", "--manual_dir=."], ["train-images"]),
+        (["--experiment=lenet", "--data_dir=~nosuchuser/x"], ["--data_dir", "no such home folder"]),
         (["--experiment=lenet", "--mode=predict"], ["--inputs"]),
         (["--experiment=lenet", "--mode=predict", "--inputs=a.png"], ["no finished run"]),
         (["--experiment=lenet", "--mode=evaluate", "--workdir=none"], ["config.json"]),

@@ -10,7 +10,7 @@ import pytest
 
 from cnnjax import ops
 from cnnjax.layers import Conv, ConvPool, Subsample
-from tests.test_lowerings import (
+from tests.agreement import (
     assert_agree,
     assert_is_plain,
     lowered,

@@ -1,99 +1,26 @@
-"""The CPU's lowerings against the plain ones, who takes which, and what else is kept for speed."""
+"""The CPU's lowerings of convolution against the plain ones, and who takes which."""
 
 import contextlib
 import functools
 import itertools
-import json
-import math
-import os
-import platform
-import subprocess
-import sys
-from pathlib import Path
-from types import SimpleNamespace
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax import allocator, ops
-
-ROOT = Path(__file__).parent.parent
-
-# The optimiser of machine code is most of these tests' time; some leave it on.
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
-
-
-def operands(*shapes, dtype="float32"):
-    """Normal arrays; a kernel (all but the first) scaled so that it keeps the variance."""
-    random = np.random.default_rng(0)
-    scales = [1, *(math.prod(shape[:-1]) ** -0.5 for shape in shapes[1:])]
-    return tuple(
-        np.asarray(scale * random.normal(size=shape), jnp.dtype(dtype))
-        for scale, shape in zip(scales, shapes, strict=True)
-    )
-
-
-def weigh(y):
-    """A number that depends on every element of y in its own way."""
-    return jnp.sum(y * np.cos(np.arange(y.size)).reshape(y.shape).astype(y.dtype))
-
-
-def weighed_gradients(function, *argnums):
-    return jax.grad(lambda *operands: weigh(function(*operands)), argnums)
-
-
-def with_gradients(function):
-    """operands -> (the function's value, the gradients of its weighed sum)."""
-
-    def both(*operands):
-        value, backward = jax.vjp(function, *operands)
-        return value, backward(jax.grad(weigh)(value))
-
-    return both
-
-
-def plainly(function, *arguments):
-    with ops.plain_lowerings():
-        return function(*arguments)
-
-
-def assert_agree(actual, expected, tolerance=1e-5):
-    """Trees of arrays, each equal up to a fraction of its largest element."""
-    assert jax.tree.structure(actual) == jax.tree.structure(expected)
-    for a, e in zip(jax.tree.leaves(actual), jax.tree.leaves(expected), strict=True):
-        assert (a.shape, a.dtype) == (e.shape, e.dtype)
-        a, e = np.asarray(a, np.float64), np.asarray(e, np.float64)
-        np.testing.assert_allclose(a, e, rtol=0, atol=tolerance * np.abs(e).max(initial=0))
-
-
-def assert_is_plain(function, *shapes, jit=quickly):
-    """Value and gradients, in float32 and in float64, are those of the plain lowering."""
-    both = with_gradients(function)
-    with jax.enable_x64(True):
-        arguments = operands(*shapes, dtype="float64")
-        expected = plainly(quickly(both), *arguments)
-        assert_agree(quickly(both)(*arguments), expected, 1e-12)
-    assert_agree(jit(both)(*operands(*shapes)), jax.tree.map(np.float32, expected))
-
-
-def lowered(function, arguments, platform):
-    """The text of a function as it is compiled for a platform."""
-    return jax.jit(function).trace(*arguments).lower(lowering_platforms=(platform,)).as_text()
-
-
-def child(code, *arguments, **environment):
-    """A finished Python process on CPU."""
-    return subprocess.run(
-        [sys.executable, "-c", code, *map(str, arguments)],
-        cwd=ROOT,
-        env={**os.environ, "JAX_PLATFORMS": "cpu", **environment},
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
-
+from cnnjax import ops
+from tests.agreement import (
+    assert_agree,
+    assert_is_plain,
+    lowered,
+    operands,
+    plainly,
+    quickly,
+    weighed_gradients,
+    with_gradients,
+)
+from tests.child_process import child
 
 # --- convolution ------------------------------------------------------------------------------
 
@@ -288,123 +215,3 @@ def test_another_word_in_the_environment_is_an_error():
     assert finished.returncode == 1
     (message,) = finished.stderr.splitlines()[-1:]
     assert message.startswith("ValueError: CNNJAX_LOWERINGS is 'Plain'; it must be 'plain'")
-
-
-# --- the derivative of scaled_tanh ------------------------------------------------------------
-
-
-def test_scaled_tanhs_derivatives_are_the_formulas(x64):
-    @quickly
-    def derivatives(a):
-        f = ops.scaled_tanh
-        second = jax.grad(jax.grad(f)), jax.jacfwd(jax.jacfwd(f)), jax.hessian(f)
-        return (
-            jax.vmap(jax.grad(f))(a),
-            jax.vmap(jax.jacfwd(f))(a),
-            *(jax.vmap(g)(a) for g in second),
-        )
-
-    a = np.linspace(-9, 9, 1001)
-    t = np.tanh(2 / 3 * a)
-    first = 1.7159 * 2 / 3 * (1 - t**2)
-    second = -2 * 1.7159 * (2 / 3) ** 2 * t * (1 - t**2)
-    expected = first, first, second, second, second
-    for found, formula in zip(derivatives(a), expected, strict=True):
-        np.testing.assert_allclose(found, formula, rtol=0, atol=1e-12)
-
-
-@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
-def test_scaled_tanhs_derivative_is_never_negative(dtype):
-    """Also where it saturates, although it is a difference of rounded numbers there."""
-    a = np.linspace(-20, 20, 2001).astype(jnp.dtype(dtype))
-    slope = jax.jit(jax.vmap(jax.grad(ops.scaled_tanh)))(a)
-    assert slope.dtype == dtype
-    assert np.all(slope >= 0)
-
-
-# --- memory that is kept ----------------------------------------------------------------------
-
-PRINT_FAULTS = """
-import json, resource, sys
-import numpy as np
-from cnnjax.allocator import keep_memory
-
-kept = keep_memory() if sys.argv[1] == "keep" else None
-touch = lambda: np.ones(64 * 2**20, np.uint8)[-1]
-faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
-touch(), touch()
-before = faults()
-for _ in range(5):
-    touch()
-print(json.dumps([kept, faults() - before]))
-"""
-
-
-@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
-def test_kept_memory_is_not_mapped_again(monkeypatch):
-    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
-        monkeypatch.delenv(name)
-
-    def faults(word):
-        finished = child(PRINT_FAULTS, word, NUMPY_MADVISE_HUGEPAGE="0")
-        assert finished.returncode == 0, finished.stderr
-        return json.loads(finished.stdout)
-
-    (kept, few), (_, many) = faults("keep"), faults("return")
-    assert kept is True
-    assert many >= 5 * 32  # 2 MiB is the largest page
-    assert few < 20
-
-
-def test_another_system_or_c_library_keeps_no_memory(monkeypatch):
-    with monkeypatch.context() as patch:
-        patch.setattr(allocator.ctypes, "CDLL", lambda name: SimpleNamespace())
-        patch.setattr(allocator.sys, "platform", "linux")
-        assert allocator.keep_memory() is False
-    with monkeypatch.context() as patch:
-        patch.setattr(allocator.sys, "platform", "darwin")
-        assert allocator.keep_memory() is False
-
-
-# --- programs that are kept -------------------------------------------------------------------
-
-PRINT_GRADIENT = """
-import sys
-from pathlib import Path
-import jax, numpy as np
-from cnnjax import ops
-from cnnjax.training.compilation import cache_programs, jit
-
-cache_programs(Path(sys.argv[1]))
-shapes = (2, 28, 28, 1), (5, 5, 1, 4), (5, 5, 4, 8)
-network = lambda x, *kernels: ops.conv_pool(ops.conv_pool(x, kernels[0]), kernels[1]).sum()
-gradients = jit(jax.grad(network, (0, 1, 2)))(*(np.ones(shape, np.float32) for shape in shapes))
-print([float(np.sum(gradient)) for gradient in gradients])
-"""
-
-
-@pytest.fixture(scope="module")
-def compiled(tmp_path_factory):
-    """Two processes that compile the same, with the programs there are after each."""
-    folder = tmp_path_factory.mktemp("compiled") / "new"
-    after = []
-    for _ in range(2):
-        finished = child(PRINT_GRADIENT, folder)
-        assert finished.returncode == 0, finished.stderr
-        programs = {path.name: path.stat().st_mtime_ns for path in folder.glob("*-cache")}
-        after.append((finished.stdout, programs))
-    return after
-
-
-def test_a_later_process_compiles_nothing_anew(compiled):
-    (value, programs), (same_value, same_programs) = compiled
-    assert any("jit" in name for name in programs)
-    assert same_programs == programs
-    assert same_value == value
-
-
-def test_a_folder_that_cannot_be_written_is_no_error(compiled, tmp_path):
-    (tmp_path / "file").touch()
-    finished = child(PRINT_GRADIENT, tmp_path / "file" / "compiled")
-    assert finished.returncode == 0, finished.stderr
-    assert finished.stdout == compiled[0][0]

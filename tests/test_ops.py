@@ -32,6 +32,35 @@ def test_scaled_tanh_curves_most_at_plus_and_minus_one():
     assert_close(grid[jnp.argmax(curvature)], -0.988, atol=0.02)
 
 
+def test_scaled_tanhs_derivatives_are_the_formulas(x64):
+    @jax.jit
+    def derivatives(a):
+        f = ops.scaled_tanh
+        second = jax.grad(jax.grad(f)), jax.jacfwd(jax.jacfwd(f)), jax.hessian(f)
+        return (
+            jax.vmap(jax.grad(f))(a),
+            jax.vmap(jax.jacfwd(f))(a),
+            *(jax.vmap(g)(a) for g in second),
+        )
+
+    a = np.linspace(-9, 9, 1001)
+    t = np.tanh(2 / 3 * a)
+    first = 1.7159 * 2 / 3 * (1 - t**2)
+    second = -2 * 1.7159 * (2 / 3) ** 2 * t * (1 - t**2)
+    expected = first, first, second, second, second
+    for found, formula in zip(derivatives(a), expected, strict=True):
+        np.testing.assert_allclose(found, formula, rtol=0, atol=1e-12)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_scaled_tanhs_derivative_is_never_negative(dtype):
+    """Also where it saturates, although it is a difference of rounded numbers there."""
+    a = np.linspace(-20, 20, 2001).astype(jnp.dtype(dtype))
+    slope = jax.jit(jax.vmap(jax.grad(ops.scaled_tanh)))(a)
+    assert slope.dtype == dtype
+    assert np.all(slope >= 0)
+
+
 @pytest.mark.parametrize("rate", [0.2, 0.5, 0.9])
 def test_dropout_zeroes_or_scales_up_and_preserves_the_mean(rate):
     """The mean of n ones is 1 with variance rate / (1 - rate) / n; five deviations are allowed."""

@@ -9,7 +9,7 @@ import importlib
 from pathlib import Path
 
 from cnnjax.data.dataset import DataSet, Spec, checksum
-from cnnjax.errors import UserError, reason
+from cnnjax.errors import UserError, system_reason
 
 __all__ = ["DataSet", "Spec", "load", "names"]
 
@@ -51,7 +51,8 @@ def load(
         module = _MODULES[name]
     else:
         raise UserError(f"there is no data set {name!r}; valid: {', '.join(names())}")
-    data_dir, manual_dir = _expanded("data_dir", data_dir), _expanded("manual_dir", manual_dir)
+    data_dir = expanded("data_dir", data_dir) if data_dir else None
+    manual_dir = expanded("manual_dir", manual_dir) if manual_dir else None
     try:
         if data_dir and data_dir.exists() and not data_dir.is_dir():
             raise UserError(f"--data_dir={data_dir}: is a file; name a folder")
@@ -59,17 +60,19 @@ def load(
             raise UserError(f"--manual_dir={manual_dir}: there is no such folder")
         dataset = importlib.import_module(module).load(name, data_dir, manual_dir)
     except OSError as error:
-        place = error.filename or data_dir
-        raise UserError(
-            f"data set {name}: {f'{place}: ' if place else ''}{error.strerror or reason(error)}"
-        ) from None
+        raise UserError(f"data set {name}: {system_reason(error, data_dir)}") from None
     _require_examples(dataset)
     return _with_checksum(dataset)
 
 
-def _expanded(flag: str, folder: str | Path | None) -> Path | None:
+def expanded(flag: str, folder: str | Path) -> Path:
+    """``folder``, the value of ``flag``, with ``~`` replaced by a home folder.
+
+    Raises:
+        UserError: there is no such home.
+    """
     try:
-        return Path(folder).expanduser() if folder else None
+        return Path(folder).expanduser()
     except RuntimeError:
         raise UserError(f"--{flag}={folder}: there is no such home folder") from None
 

@@ -1,0 +1,96 @@
+"""What a program keeps for speed: freed memory and compiled programs."""
+
+import json
+import os
+import platform
+from types import SimpleNamespace
+
+import pytest
+
+from cnnjax import allocator
+from tests.child_process import child
+
+PRINT_FAULTS = """
+import json, resource, sys
+import numpy as np
+from cnnjax.allocator import keep_memory
+
+kept = keep_memory() if sys.argv[1] == "keep" else None
+touch = lambda: np.ones(64 * 2**20, np.uint8)[-1]
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+touch(), touch()
+before = faults()
+for _ in range(5):
+    touch()
+print(json.dumps([kept, faults() - before]))
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_kept_memory_is_not_mapped_again(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
+        monkeypatch.delenv(name)
+
+    def faults(word):
+        finished = child(PRINT_FAULTS, word, NUMPY_MADVISE_HUGEPAGE="0")
+        assert finished.returncode == 0, finished.stderr
+        return json.loads(finished.stdout)
+
+    (kept, few), (_, many) = faults("keep"), faults("return")
+    assert kept is True
+    assert many >= 5 * 32  # 2 MiB is the largest page
+    assert few < 20
+
+
+def test_another_system_or_c_library_keeps_no_memory(monkeypatch):
+    with monkeypatch.context() as patch:
+        patch.setattr(allocator.ctypes, "CDLL", lambda name: SimpleNamespace())
+        patch.setattr(allocator.sys, "platform", "linux")
+        assert allocator.keep_memory() is False
+    with monkeypatch.context() as patch:
+        patch.setattr(allocator.sys, "platform", "darwin")
+        assert allocator.keep_memory() is False
+
+
+# --- programs that are kept -------------------------------------------------------------------
+
+PRINT_GRADIENT = """
+import sys
+from pathlib import Path
+import jax, numpy as np
+from cnnjax import ops
+from cnnjax.training.compilation import cache_programs, jit
+
+cache_programs(Path(sys.argv[1]))
+shapes = (2, 28, 28, 1), (5, 5, 1, 4), (5, 5, 4, 8)
+network = lambda x, *kernels: ops.conv_pool(ops.conv_pool(x, kernels[0]), kernels[1]).sum()
+gradients = jit(jax.grad(network, (0, 1, 2)))(*(np.ones(shape, np.float32) for shape in shapes))
+print([float(np.sum(gradient)) for gradient in gradients])
+"""
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory):
+    """Two processes that compile the same, with the programs there are after each."""
+    folder = tmp_path_factory.mktemp("compiled") / "new"
+    after = []
+    for _ in range(2):
+        finished = child(PRINT_GRADIENT, folder)
+        assert finished.returncode == 0, finished.stderr
+        programs = {path.name: path.stat().st_mtime_ns for path in folder.glob("*-cache")}
+        after.append((finished.stdout, programs))
+    return after
+
+
+def test_a_later_process_compiles_nothing_anew(compiled):
+    (value, programs), (same_value, same_programs) = compiled
+    assert any("jit" in name for name in programs)
+    assert same_programs == programs
+    assert same_value == value
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(compiled, tmp_path):
+    (tmp_path / "file").touch()
+    finished = child(PRINT_GRADIENT, tmp_path / "file" / "compiled")
+    assert finished.returncode == 0, finished.stderr
+    assert finished.stdout == compiled[0][0]
