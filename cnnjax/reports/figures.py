@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from safetensors.numpy import load_file
 
-from cnnjax.run_directory import RunDirectory
+from cnnjax.run_directory import METRICS, RunDirectory
 
 _MOST_NAMED_CLASSES = 20  # more tick labels cannot be read
 
@@ -20,7 +20,7 @@ def write_report(run: RunDirectory) -> list[Path]:
     classes = result["data"]["classes"]
     predictions = np.load(run.path / "predictions.npz")
     figures = {
-        "learning_curves.png": learning_curves(run.rows(), result),
+        "learning_curves.png": learning_curves(run.rows(METRICS), result),
         "confusion_matrix.png": confusion_matrix(
             predictions["labels"], predictions["logits"].argmax(-1), classes
         ),
