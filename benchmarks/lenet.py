@@ -23,8 +23,9 @@ from benchmarks import contestants, speed_tables, torch_lenets
 from benchmarks.contestants import NETWORKS, Contestant
 from benchmarks.side_by_side import Times, fastest, interleave, ratio
 from benchmarks.tables import RESULTS
+from cnnjax.directory import write_json
 from cnnjax.models import LeNet1, LeNet5, ModernLeNet, summarize
-from cnnjax.run_directory import source_revision, versions, write_json
+from cnnjax.run_directory import source_revision, versions
 
 EXAMPLES = 60_000
 BATCHES = (64, 512)

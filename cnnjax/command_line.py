@@ -16,8 +16,9 @@ from absl import flags
 from cnnjax import config as configuration
 from cnnjax.errors import UserError, reason, system_reason
 from cnnjax.run_directory import RunDirectory, command, default_path
+from cnnjax.sweeps import command as sweeps
 
-MODES = ("train", "evaluate", "predict")
+MODES = ("train", "evaluate", "predict", "report")
 _CONFIG = "config."
 
 
@@ -64,10 +65,19 @@ def _run(experiments: ModuleType, argv: list[str]) -> int:
     }
     mode = values.mode
     config = configuration.override(default, changes)
+    if values.sweep:
+        if mode not in ("train", "report"):
+            raise UserError(f"--mode={mode}: of a sweep there are train and report")
+        places = _places(values, name, config)
+        return sweeps.run(values, name, experiment, config, places, argv, prepare_process)
+    if mode == "report" and sweeps.is_sweep(values.workdir):
+        return sweeps.report_again(Path(values.workdir))
     if mode != "train" and values.workdir:
         config = _config_of_run(Path(values.workdir), name, config, changes)
     places = _places(values, name, config)
-    _prepare_process(places)
+    prepare_process(places)
+    if mode == "report":
+        return _report(places)
     if mode == "train":
         return _train(name, experiment, config, places, argv)
     if mode == "evaluate":
@@ -105,7 +115,12 @@ def _define(config: Any) -> flags.FlagValues:
     own = {"flag_values": values}
     flags.DEFINE_string("experiment", None, "which experiment", **own)
     flags.DEFINE_enum(
-        "mode", "train", MODES, "train (or go on), evaluate, or predict for --inputs", **own
+        "mode",
+        "train",
+        MODES,
+        "train (or go on), evaluate, predict for --inputs, or report: make "
+        "tables and pictures again",
+        **own,
     )
     flags.DEFINE_string("workdir", None, "run directory (default: runs/EXPERIMENT-DIGEST)", **own)
     flags.DEFINE_string("data_dir", None, "prepared data sets (default: TFDS's own)", **own)
@@ -117,6 +132,7 @@ def _define(config: Any) -> flags.FlagValues:
     flags.DEFINE_float(
         "checkpoint_seconds", 30.0, "time between checkpoints", lower_bound=0.0, **own
     )
+    sweeps.define_flags(values)
     for path, setting in configuration.settings(config).items() if config is not None else ():
         text = f"{setting.metadata['help']}; {setting.expected}"
         flags.DEFINE_string(_CONFIG + path, str(setting.value), text, **own)
@@ -167,7 +183,7 @@ def _places(values: flags.FlagValues, name: str, config: Any) -> Any:
     )
 
 
-def _prepare_process(places: Any) -> None:
+def prepare_process(places: Any) -> None:
     """What concerns the whole process, which here is ours."""
     from cnnjax import data
     from cnnjax.allocator import keep_memory
@@ -226,6 +242,13 @@ def _predict(experiment: ModuleType, config: Any, places: Any, inputs: Sequence[
     for picture, answers in run.classify(experiment, config, places, inputs):
         best, *others = [f"{label} ({probability:.1%})" for label, probability in answers[:3]]
         print(f"{picture}: {best}, then {', '.join(others)}")
+    return 0
+
+
+def _report(places: Any) -> int:
+    from cnnjax.reports.figures import write_report
+
+    print("\n".join(map(str, write_report(RunDirectory(places.workdir)))))
     return 0
 
 

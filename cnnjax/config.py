@@ -109,6 +109,13 @@ def to_dict(config: Any) -> dict[str, Any]:
     return dataclasses.asdict(config)
 
 
+def to_text(value: Any) -> str:
+    """A leaf's value as :func:`override` reads it from text."""
+    if isinstance(value, tuple | list):
+        return f"({','.join(map(to_text, value))})"
+    return str(value)
+
+
 def flatten(tree: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     """Nested dicts as one dict by dotted path."""
     flat: dict[str, Any] = {}

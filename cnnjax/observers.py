@@ -8,7 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
-from cnnjax.run_directory import RunDirectory
+from cnnjax.run_directory import METRICS, RunDirectory
 from cnnjax.training.loop import Observer
 
 _SECONDS_BETWEEN_LINES = 5.0  # where the output is no terminal
@@ -92,7 +92,7 @@ class RunObserver(Observer):
         )
 
     def epoch_end(self, row: Mapping[str, Any]) -> None:
-        self._run.append_row(row)
+        self._run.append_row(METRICS, row)
         self._write_events(row)
         self.progress(row["epoch"] - 1, 1, 1, row["train"])
         now = time.monotonic()

@@ -1,7 +1,9 @@
 """Train, evaluate or predict: what ``launch.py`` does, to be called from anywhere.
 
 An experiment is a module with ``Config`` (a frozen dataclass), ``plan(config) -> Plan`` and
-``task(config, spec) -> Task``; its config has the fields ``dataset`` and ``hparams``.
+``task(config, spec) -> Task``; its config has the fields ``dataset``, ``seed`` and ``hparams``, and
+for cross-validation ``fold``, ``folds`` and ``fold_seed``.  The task is the same for every seed,
+fold and value of a number in ``hparams``: a sweep trains them all by one program.
 """
 
 import dataclasses
@@ -20,9 +22,10 @@ from safetensors.numpy import load_file, save_file
 from cnnjax import config as configuration
 from cnnjax import data
 from cnnjax.data import pictures
+from cnnjax.directory import write_json
 from cnnjax.errors import UserError
 from cnnjax.observers import RunObserver, Signals
-from cnnjax.run_directory import RunDirectory, source_revision, versions, write_json
+from cnnjax.run_directory import RunDirectory, source_revision, versions
 from cnnjax.training import Devices, Task, measure, predict
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.loop import Fitted, Interrupted, Plan, fit
@@ -83,7 +86,7 @@ def train(
     run = RunDirectory(places.workdir)
     run.check(name, config)
     if not run.finished():
-        dataset = data.load(config.dataset, places.data_dir, places.manual_dir)
+        dataset = load_data(config, places)
         say(dataset.describe())
         task = experiment.task(config, dataset.spec)
         circumstances = {
@@ -111,6 +114,18 @@ def train(
     return run.read("result.json")
 
 
+def load_data(config: Any, places: Places) -> data.DataSet:
+    """The data set that ``config`` names, divided as it says.
+
+    Raises:
+        UserError: as :func:`cnnjax.data.load`; a fold that does not exist.
+    """
+    dataset = data.load(config.dataset, places.data_dir, places.manual_dir)
+    if getattr(config, "fold", None) is None:
+        return dataset
+    return data.cross_validation(dataset, config.fold, config.folds, config.fold_seed)
+
+
 def evaluate(experiment: ModuleType, config: Any, places: Places) -> dict[str, dict[str, float]]:
     """Measure a finished run's model again, on every split.
 
@@ -120,7 +135,7 @@ def evaluate(experiment: ModuleType, config: Any, places: Places) -> dict[str, d
     Raises:
         UserError: the run is not finished or its model is damaged.
     """
-    dataset = data.load(config.dataset, places.data_dir, places.manual_dir)
+    dataset = load_data(config, places)
     params, spec, _ = load_model(RunDirectory(places.workdir))
     if spec != dataset.spec:
         raise UserError(f"{places.workdir}: the model was trained on {spec}, not {dataset.spec}")

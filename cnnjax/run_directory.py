@@ -12,27 +12,22 @@ report/           pictures
 """
 
 import contextlib
-import fcntl
 import hashlib
 import importlib.metadata
 import json
-import os
 import platform
 import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from cnnjax import __version__, config
+from cnnjax.directory import Directory, write_json, write_text
 from cnnjax.errors import UserError
 
-# What the files of a run must hold to be read on.
-_FIELDS = {
-    "config.json": {"experiment": str, "config": dict},
-    "result.json": {"test": dict, "data": dict, "model_sha256": str},
-}
+METRICS = "metrics.jsonl"
 _QUIET = {"capture_output": True, "text": True, "check": False}
 _PACKAGES = ("jax", "jaxlib", "flax", "optax", "orbax-checkpoint", "numpy", "tensorflow-datasets")
 
@@ -43,11 +38,13 @@ def default_path(experiment: str, settings: Any) -> Path:
     return Path("runs") / f"{experiment}-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
 
 
-class RunDirectory:
+class RunDirectory(Directory):
     """A run's files, at ``path``."""
 
-    def __init__(self, path: str | Path):
-        self.path = Path(path).expanduser()
+    fields: ClassVar = {
+        "config.json": {"experiment": str, "config": dict},
+        "result.json": {"test": dict, "data": dict, "model_sha256": str},
+    }
 
     @property
     def checkpoints(self) -> Path:
@@ -114,20 +111,7 @@ class RunDirectory:
                 the run began on other data.
         """
         self.check(experiment, settings)
-        try:
-            self.path.mkdir(parents=True, exist_ok=True)
-            lock = open(self.path / ".lock", "w")
-        except OSError as error:
-            raise UserError(
-                f"--workdir={self.path}: cannot be written ({error.strerror}); name another folder"
-            ) from None
-        with lock:
-            try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise UserError(
-                    f"--workdir={self.path}: another process is running there"
-                ) from None
+        with self.hold():
             path = self.path / "config.json"
             if path.exists():
                 self._compare(self.read("config.json"), circumstances, say)
@@ -158,66 +142,16 @@ class RunDirectory:
                 f"an uninterrupted run"
             )
 
-    def read(self, name: str) -> dict[str, Any]:
-        """A JSON file of the run.
-
-        Raises:
-            UserError: it is missing or damaged.
-        """
-        path = self.path / name
-        try:
-            content = json.loads(path.read_text())
-        except FileNotFoundError:
-            raise UserError(f"{path}: there is no such file; is this a run's folder?") from None
-        except (OSError, ValueError) as error:
-            raise UserError(f"{path}: cannot be read ({error})") from None
-        if not isinstance(content, dict):
-            raise UserError(f"{path}: is damaged (it is no JSON object)")
-        for field, kind in _FIELDS.get(name, {}).items():
-            if not isinstance(content.get(field), kind):
-                raise UserError(f"{path}: is damaged ({field!r} is missing or of another type)")
-        return content
-
     def finished(self) -> bool:
         """Whether the run has its result."""
         return (self.path / "result.json").exists()
 
-    def rows(self) -> list[dict[str, Any]]:
-        """The rows of metrics.jsonl; a last line that a kill cut short is left out."""
-        path = self.path / "metrics.jsonl"
-        if not path.exists():
-            return []
-        rows = []
-        for line in path.read_text().splitlines():
-            try:
-                rows.append(json.loads(line))
-            except ValueError:
-                break
-        return rows
-
-    def append_row(self, row: Mapping[str, Any]) -> None:
-        """Add one row to metrics.jsonl."""
-        with open(self.path / "metrics.jsonl", "a") as file:
-            file.write(json.dumps(row) + "\n")
-
     def keep_rows(self, step: int) -> list[dict[str, Any]]:
         """Drop the rows after ``step``, which a resumed run will write again; return the others."""
-        rows = [row for row in self.rows() if row["step"] <= step]
-        path = self.path / "metrics.jsonl"
+        rows = [row for row in self.rows(METRICS) if row["step"] <= step]
+        path = self.path / METRICS
         write_text(path, "".join(json.dumps(row) + "\n" for row in rows))
         return rows
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a JSON file, whole or not at all."""
-    write_text(path, json.dumps(content, indent=2) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a text file, whole or not at all."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
-    os.replace(temporary, path)
 
 
 def versions() -> dict[str, str]:

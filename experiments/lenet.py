@@ -35,10 +35,20 @@ from cnnjax.config import setting
 from cnnjax.data import Spec
 from cnnjax.errors import UserError
 from cnnjax.models import LeNet1, LeNet5, ModernLeNet
+from cnnjax.sweeps import grid
 from cnnjax.training import Plan, Task, cross_entropy
 
 SUMMARY = "LeNet-1, LeNet-5 (1998) or a modern LeNet on handwritten digits"
 
+ABLATIONS = {
+    "networks": grid(model=("lenet1", "lenet5", "modern"), seed=range(5)),
+    "learning_rate": grid(
+        {"hparams.learning_rate": (0.0005, 0.001, 0.002, 0.004, 0.008)}, seed=range(5)
+    ),
+    "dropout": grid({"hparams.dropout": (0.0, 0.25, 0.5, 0.75)}, seed=range(5)),
+    "batch_size": grid(batch_size=(16, 32, 64, 128, 256), seed=range(5)),
+    "folds": grid(fold=range(10)),
+}
 MODELS = {"lenet1": LeNet1, "lenet5": LeNet5, "modern": ModernLeNet}
 INPUT_SIZES = {"lenet1": 28, "lenet5": 32, "modern": 28}
 _MARGIN = 2  # pixels of background around an enlarged image
@@ -65,6 +75,9 @@ class Config:
     seed: int = setting(
         0, "of initial weights, order of examples and dropout", minimum=0, below=2**32
     )
+    fold: int | None = setting(None, "cross-validation: which fold is tested on", minimum=0)
+    folds: int = setting(10, "of a cross-validation", minimum=2)
+    fold_seed: int = setting(0, "of the draw of the folds", minimum=0, below=2**32)
     patience: int | None = setting(None, "stop after so many epochs without progress", minimum=1)
     select: Literal["best", "last"] = setting("best", "which epoch's parameters, by validation")
     precision: Literal["float32", "bfloat16"] = setting("float32", "of the computation")

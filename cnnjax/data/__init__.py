@@ -4,14 +4,14 @@
 four IDX files; ``tfds:NAME`` reads what TensorFlow Datasets has prepared.
 """
 
-import dataclasses
 import importlib
 from pathlib import Path
 
-from cnnjax.data.dataset import DataSet, Spec, checksum
+from cnnjax.data.dataset import DataSet, Spec
+from cnnjax.data.folds import cross_validation
 from cnnjax.errors import UserError, system_reason
 
-__all__ = ["DataSet", "Spec", "load", "names"]
+__all__ = ["DataSet", "Spec", "cross_validation", "load", "names"]
 
 # Data set -> module; imported when asked for, so that no data set's library is paid for by others.
 _MODULES = {
@@ -62,7 +62,7 @@ def load(
     except OSError as error:
         raise UserError(f"data set {name}: {system_reason(error, data_dir)}") from None
     _require_examples(dataset)
-    return _with_checksum(dataset)
+    return dataset.with_checksum()
 
 
 def expanded(flag: str, folder: str | Path) -> Path:
@@ -86,14 +86,3 @@ def _require_examples(dataset: DataSet) -> None:
                 f"data set {dataset.name}: its {split} split is empty; of its "
                 f"{sum(sizes.values()):,} examples ({found}) every split needs at least one"
             )
-
-
-def _with_checksum(dataset: DataSet) -> DataSet:
-    digest = checksum(
-        *(
-            dataset.splits[split][key]
-            for split in ("train", "validation", "test")
-            for key in ("inputs", "labels")
-        )
-    )
-    return dataclasses.replace(dataset, provenance={**dataset.provenance, "sha256": digest})

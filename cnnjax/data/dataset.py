@@ -49,6 +49,17 @@ class DataSet:
         inputs = self.splits["train"]["inputs"]
         return Spec(tuple(inputs.shape[1:]), self.classes, len(inputs))
 
+    def with_checksum(self) -> "DataSet":
+        """The same, with the "sha256" of all arrays: inputs and labels of every split in order."""
+        arrays = [
+            self.splits[split][key]
+            for split in ("train", "validation", "test")
+            for key in ("inputs", "labels")
+        ]
+        return dataclasses.replace(
+            self, provenance={**self.provenance, "sha256": checksum(*arrays)}
+        )
+
     def describe(self) -> str:
         """One line: name, sizes, classes and source."""
         sizes = " / ".join(

@@ -7,7 +7,7 @@ vmapped over trials, always the same function.
 
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import measure, predict
-from cnnjax.training.loop import Fitted, Plan, fit
+from cnnjax.training.loop import Fitted, Plan, Programs, fit
 from cnnjax.training.step import TrainState, init_state, stream, train_step
 from cnnjax.training.task import Task, cross_entropy
 
@@ -15,6 +15,7 @@ __all__ = [
     "Devices",
     "Fitted",
     "Plan",
+    "Programs",
     "Task",
     "TrainState",
     "cross_entropy",

@@ -104,6 +104,22 @@ class Fitted:
     seconds: float
 
 
+class Programs:
+    """The compiled functions of one task, which trainings one after another share.
+
+    Args:
+        task: what is learned, and how.
+        devices: where.
+    """
+
+    def __init__(self, task: Task, devices: Devices):
+        self.devices = devices
+        self.start = jit(functools.partial(init_progress, task))
+        self.advance = devices.program(functools.partial(step_on_rows, task))
+        self.logits_of = predict(task, devices)
+        self.update_best = jit(keep_best)
+
+
 def init_progress(task: Task, inputs: jax.Array, hparams: Hparams, seed: jax.Array) -> Progress:
     """Progress before the first step; pure."""
     state = init_state(task, seed, inputs, hparams)
@@ -113,7 +129,7 @@ def init_progress(task: Task, inputs: jax.Array, hparams: Hparams, seed: jax.Arr
         accuracy=jnp.full((), -1.0),
         loss=jnp.full((), jnp.inf),
     )
-    return Progress(state=state, totals=_no_totals(), best=best)
+    return Progress(state=state, totals=no_totals(), best=best)
 
 
 @jax.jit
@@ -141,6 +157,7 @@ def fit(
     plan: Plan,
     *,
     devices: Devices | None = None,
+    programs: Programs | None = None,
     checkpoints: Checkpoints | None = None,
     observer: Observer | None = None,
 ) -> Fitted:
@@ -152,6 +169,8 @@ def fit(
         hparams: a pytree dataclass of numbers.
         plan: epochs, batch size, seed, selection.
         devices: where and in which way; by default all devices there are.
+        programs: compiled before for this task (and its devices), to be shared with other
+            trainings; by default made for this one.
         checkpoints: where the run is saved and, if it was before, resumed.
         observer: is told how it goes and may end it.
 
@@ -163,7 +182,8 @@ def fit(
             checkpoint.  Nothing that is not finite is ever saved or selected.
         Interrupted: the observer asked to stop; the state was saved.
     """
-    devices = devices or Devices()
+    programs = programs or Programs(task, devices or Devices())
+    devices = programs.devices
     observer = observer or Observer()
     train, validation = splits["train"], splits["validation"]
     count = len(train["labels"])
@@ -172,13 +192,9 @@ def fit(
 
     data = devices.replicate({name: train[name] for name in ("inputs", "labels")})
     traced = devices.replicate(jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), hparams))
-    start = jit(functools.partial(init_progress, task))
-    progress = devices.replicate(start(data["inputs"][:1], traced, np.uint32(plan.seed)))
+    progress = devices.replicate(programs.start(data["inputs"][:1], traced, np.uint32(plan.seed)))
     restored = checkpoints.restore(progress) if checkpoints else None
     progress, meta = restored or (progress, {"seconds": 0.0})
-    advance = devices.program(functools.partial(step_on_rows, task))
-    logits_of = predict(task, devices)
-    update_best = jit(keep_best)
     order = stream(plan.seed, "order")
 
     clock = _Clock(meta["seconds"])
@@ -196,9 +212,9 @@ def fit(
     def require_finite() -> None:
         bad_step = int(progress.totals["bad_step"])
         if bad_step >= 0:
-            raise _diverged(f"the loss is {_NOT_FINITE} at step {bad_step}", checkpoints, hparams)
+            raise diverged(f"the loss is {_NOT_FINITE} at step {bad_step}", hparams, checkpoints)
         if not all_finite(progress.state.params):
-            raise _diverged(f"a parameter is {_NOT_FINITE} after step {done}", checkpoints, hparams)
+            raise diverged(f"a parameter is {_NOT_FINITE} after step {done}", hparams, checkpoints)
 
     while done < plan.epochs * steps and not _exhausted(progress.best, done // steps, plan):
         epoch, within = divmod(done, steps)
@@ -218,7 +234,7 @@ def fit(
             if checkpoints and done and checkpoints.due():
                 save()
             piece = min(steps - within, _PROGRAM_STEPS if devices.one_program else _SINGLE_STEPS)
-            state, totals = advance(
+            state, totals = programs.advance(
                 (progress.state, progress.totals), data, rows, weights, traced, piece
             )
             progress = progress.replace(state=state, totals=totals)
@@ -229,14 +245,16 @@ def fit(
         require_finite()
         totals, params = jax.device_get(progress.totals), progress.state.params
         held_out = measure(
-            task, logits_of(params, validation["inputs"]), validation["labels"], hparams
+            task, programs.logits_of(params, validation["inputs"]), validation["labels"], hparams
         )
         if not np.isfinite(held_out["loss"]):
-            raise _diverged(
-                f"the validation loss is {_NOT_FINITE} after step {done}", checkpoints, hparams
+            raise diverged(
+                f"the validation loss is {_NOT_FINITE} after step {done}", hparams, checkpoints
             )
-        best = update_best(progress.best, params, epoch + 1, held_out["accuracy"], held_out["loss"])
-        progress = progress.replace(best=best, totals=devices.replicate(_no_totals()))
+        best = programs.update_best(
+            progress.best, params, epoch + 1, held_out["accuracy"], held_out["loss"]
+        )
+        progress = progress.replace(best=best, totals=devices.replicate(no_totals()))
         observer.epoch_end(
             {
                 "epoch": epoch + 1,
@@ -283,7 +301,8 @@ def step_on_rows(
     return after, sums | {"bad_step": first_bad}
 
 
-def _no_totals() -> Metrics:
+def no_totals() -> Metrics:
+    """The sums of an epoch before its first step."""
     # Three buffers, not one: the carry is donated.
     sums = {name: jnp.zeros(()) for name in ("loss", "correct", "count")}
     return sums | {"bad_step": jnp.full((), -1, jnp.int32)}
@@ -293,7 +312,8 @@ def _exhausted(best: Best, epoch: int, plan: Plan) -> bool:
     return plan.patience is not None and epoch - int(best.epoch) >= plan.patience
 
 
-def _diverged(what: str, checkpoints: Checkpoints | None, hparams: Hparams) -> Diverged:
+def diverged(what: str, hparams: Hparams, checkpoints: Checkpoints | None = None) -> Diverged:
+    """The error that says ``what`` was found, what is saved, and what may help."""
     saved = checkpoints.latest() if checkpoints else None
     kept = "nothing was saved"
     if saved is not None:

@@ -1,0 +1,89 @@
+"""The files of one sweep.
+
+sweep.json        what was asked: the experiment, the base configuration, every trial's changes
+trials.jsonl      one row a trial, as it finishes
+summary.csv, summary.md, *.png
+                  made from these two, again at any time (``--mode=report``)
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, ClassVar
+
+from cnnjax.directory import Directory, write_json, write_text
+from cnnjax.errors import UserError
+
+DESCRIPTION, TRIALS = "sweep.json", "trials.jsonl"
+_SAME = {"experiment": "experiment", "config": "configuration", "trials": "list of trials"}
+
+
+def default_path(name: str, description: Mapping[str, Any]) -> Path:
+    """``runs/EXPERIMENT-sweep-DIGEST``: the same sweep finds its own rows again."""
+    text = json.dumps({part: description[part] for part in _SAME}, sort_keys=True)
+    return Path("runs") / f"{name}-sweep-{hashlib.sha256(text.encode()).hexdigest()[:8]}"
+
+
+class SweepDirectory(Directory):
+    """A sweep's files, at ``path``."""
+
+    fields: ClassVar = {DESCRIPTION: {"experiment": str, "config": dict, "trials": list}}
+
+    def check(self, description: Mapping[str, Any]) -> None:
+        """Check that the folder is free for this sweep, or holds it already; writes nothing.
+
+        Raises:
+            UserError: it holds other files, or another sweep, or the same on other data.
+        """
+        if self.path.is_file():
+            raise UserError(f"--workdir={self.path}: is a file; name a folder")
+        if not (self.path / DESCRIPTION).exists():
+            others = self.path.exists() and sorted(
+                path.name for path in self.path.iterdir() if path.name != ".lock"
+            )
+            if others:
+                raise UserError(
+                    f"--workdir={self.path}: holds files but no sweep ({DESCRIPTION} is missing; "
+                    f"there is {others[0]}); name an empty or a new folder"
+                )
+            return
+        stored, ours = self.read(DESCRIPTION), json.loads(json.dumps(description))
+        for part, word in _SAME.items():
+            if stored[part] != ours[part]:
+                raise UserError(
+                    f"--workdir={self.path}: holds a sweep with another {word}; name another "
+                    f"folder, or repeat that sweep: --sweep={' --sweep='.join(stored['sweep'])}"
+                )
+        if stored["data"] != ours["data"]:
+            raise UserError(
+                f"--workdir={self.path}: holds a sweep on other data (SHA-256 {ours['data']} now "
+                f"and {stored['data']} there); give it the same data, or name another folder"
+            )
+
+    def begin(
+        self, description: Mapping[str, Any], say: Callable[[str], None]
+    ) -> list[dict[str, Any]]:
+        """Record a new sweep, or return the rows of the old one that need not be run again.
+
+        A line that a kill cut short and the rows of failed trials are dropped.
+
+        Args:
+            description: the content of sweep.json.
+            say: is warned where rows were made by another source or other versions.
+
+        Raises:
+            UserError: as :meth:`check`.
+        """
+        self.check(description)
+        if not (self.path / DESCRIPTION).exists():
+            write_json(self.path / DESCRIPTION, description)
+        rows = [row for row in self.rows(TRIALS) if row["status"] != "failed"]
+        write_text(self.path / TRIALS, "".join(json.dumps(row) + "\n" for row in rows))
+        for name in ("source", "versions"):
+            if any(row[name] != description[name] for row in rows):
+                say(
+                    f"warning: rows in {self.path / TRIALS} were made by another {name}; "
+                    f"the trials' rows say which"
+                )
+        return rows

@@ -1,0 +1,156 @@
+"""Who trains the jobs of a sweep: this process, one process a core, or a Ray cluster."""
+
+import concurrent.futures
+import multiprocessing
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from concurrent.futures.process import BrokenProcessPool
+from multiprocessing.connection import Connection
+
+from cnnjax.errors import UserError
+from cnnjax.sweeps.jobs import Job, run_job
+from cnnjax.sweeps.rows import Row
+
+Engine = Callable[[Sequence[Job]], Iterator[Row]]
+"""Jobs -> their rows, each as soon as there is one, in any order."""
+
+_TRIES = 3
+
+
+def here(jobs: Sequence[Job]) -> Iterator[Row]:
+    """One job after the other, in this process."""
+    for job in jobs:
+        yield from run_job(job)
+
+
+def processes(workers: int, prepare: Callable[[], None]) -> Engine:
+    """``workers`` processes of this machine, which share its cores evenly.
+
+    A small network's step on CPU leaves part of two cores idle; one training a core leaves none.
+    When a process dies, the jobs without rows are given to new ones; after three deaths without
+    a row in between, that is an error.
+
+    Args:
+        workers: how many.
+        prepare: called in each process before its first job; can be pickled.
+    """
+
+    def run(jobs: Sequence[Job]) -> Iterator[Row]:
+        left, deaths = dict(enumerate(jobs)), 0
+        while left:
+            try:
+                for number, rows in _in_pool(left, workers, prepare):
+                    del left[number]
+                    deaths = 0
+                    yield from rows
+            except BrokenProcessPool:
+                deaths += 1
+                if deaths == _TRIES:
+                    numbers = [str(trial.number) for job in left.values() for trial in job.trials]
+                    raise UserError(
+                        f"a worker process died {_TRIES} times in a row (out of memory?) at one of "
+                        f"the trials {', '.join(numbers[:8])}; the rows there are, are kept"
+                    ) from None
+
+    return run
+
+
+def on_ray(prepare: Callable[[], None]) -> Engine:
+    """Ray's scheduler: the cluster at ``$RAY_ADDRESS``, or this machine where there is none.
+
+    Every job takes one core, or one GPU where the cluster has GPUs; Ray gives the job of a worker
+    that died to another.
+
+    Args:
+        prepare: as in :func:`processes`.
+
+    Raises:
+        UserError: Ray is not installed.
+    """
+    try:
+        import ray
+    except ImportError:
+        raise UserError(
+            "--engine=ray needs Ray, which is not installed: pip install -e '.[ray]'"
+        ) from None
+
+    def run(jobs: Sequence[Job]) -> Iterator[Row]:
+        own = not ray.is_initialized()
+        if own:
+            ray.init(log_to_driver=False, include_dashboard=False, logging_level="error")
+        resource = "num_gpus" if ray.cluster_resources().get("GPU") else "num_cpus"
+        task = ray.remote(**{resource: 1}, max_retries=_TRIES)(_rows_on_ray)
+        try:
+            left = [task.remote(job, prepare) for job in jobs]
+            while left:
+                (ended,), left = ray.wait(left)
+                yield from ray.get(ended)
+        except ray.exceptions.WorkerCrashedError:
+            raise UserError(
+                f"a job's worker died {_TRIES + 1} times (out of memory?); the rows there are, are "
+                f"kept"
+            ) from None
+        finally:
+            if own:
+                ray.shutdown()
+
+    return run
+
+
+def _rows_on_ray(job: Job, prepare: Callable[[], None]) -> list[Row]:
+    # Ray keeps its worker processes: the backend has started if this is not the first job.
+    use_threads(1)
+    prepare()
+    return _rows(job)
+
+
+def _in_pool(
+    jobs: Mapping[int, Job], workers: int, prepare: Callable[[], None]
+) -> Iterator[tuple[int, list[Row]]]:
+    context = multiprocessing.get_context("spawn")
+    # The workers hold one end of a pipe: it closes when this process ends, however it does.
+    ours, theirs = context.Pipe()
+    threads = max(1, cores() // workers)
+    pool = concurrent.futures.ProcessPoolExecutor(
+        workers, context, initializer=_begin, initargs=(theirs, threads, prepare)
+    )
+    futures = {pool.submit(_rows, job): number for number, job in jobs.items()}
+    try:
+        for future in concurrent.futures.as_completed(futures):
+            yield futures[future], future.result()
+    finally:
+        ours.close()
+        pool.shutdown(cancel_futures=True)
+
+
+def _rows(job: Job) -> list[Row]:
+    return list(run_job(job))
+
+
+def _begin(parent: Connection, threads: int, prepare: Callable[[], None]) -> None:
+    """Make a worker end with its parent, use its share of the cores, and leave Ctrl-C to it."""
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    threading.Thread(target=_end_with, args=(parent,), daemon=True).start()
+    use_threads(threads)
+    prepare()
+
+
+def _end_with(parent: Connection) -> None:
+    try:
+        parent.recv()
+    except (EOFError, OSError):
+        os._exit(1)
+
+
+def cores() -> int:
+    """How many of the machine's cores this process may use."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def use_threads(count: int) -> None:
+    """Let XLA's CPU backend, which must not have started, compute with so many threads."""
+    os.environ["NPROC"] = str(count)  # read by XLA's DefaultThreadPoolSize

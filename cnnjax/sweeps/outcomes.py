@@ -1,0 +1,156 @@
+"""What becomes of trials that share a task: trained together or one after another."""
+
+import dataclasses
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, Literal
+
+import jax
+import numpy as np
+
+from cnnjax.data.dataset import Split, take
+from cnnjax.data.folds import fold_rows, pool
+from cnnjax.errors import reason
+from cnnjax.training import Devices, Plan, Programs, Task, fit, measure
+from cnnjax.training.loop import Diverged, Fitted
+from cnnjax.training.together import Rows, fit_together, how_many_fit
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What a trial's row says of its result.
+
+    Attributes:
+        status: whether it was trained to its end, became infinite or NaN, or ended in an error.
+        message: why it was not finished, in one line.
+        train, validation, test: "accuracy", "loss" and "count" of the selected parameters.
+        parameters, epochs, selected_epoch: as in a run's result.json.
+        seconds: of training; of trials trained together its share.
+    """
+
+    status: Literal["finished", "diverged", "failed"]
+    message: str | None = None
+    train: Mapping[str, float] | None = None
+    validation: Mapping[str, float] | None = None
+    test: Mapping[str, float] | None = None
+    parameters: int | None = None
+    epochs: int | None = None
+    selected_epoch: int | None = None
+    seconds: float | None = None
+
+
+class Trainer:
+    """One task on one copy of its data, ready to train any of its variations.
+
+    A variation is a configuration, of which ``hparams`` and ``seed`` are read and, if it has a
+    ``fold`` that is not None, ``fold``, ``folds`` and ``fold_seed``.
+
+    Args:
+        task: what is learned, and how.
+        splits: "train", "validation" and, if it is to be measured, "test", each with "inputs"
+            [N, ...] and "labels" int32[N]; with a fold they are all divided anew.
+        plan: for all variations; its seed is not used.
+        devices: where.
+        together: train variations in one program instead of one after another by the same
+            programs; by default on accelerators, which a small network leaves idle.  On CPU the
+            working set of many leaves the cache, and kernels of their own make a convolution a
+            slow, grouped one.
+        at_once: how many variations one program trains; by default as many as fit into memory.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        splits: Mapping[str, Split],
+        plan: Plan,
+        devices: Devices,
+        *,
+        together: bool | None = None,
+        at_once: int | None = None,
+    ):
+        self._task, self._plan, self.devices = task, plan, devices
+        self._together = devices.platform != "cpu" if together is None else together
+        self._at_once = at_once
+        self._programs = Programs(task, devices)
+        self._data, self._rows = pool(splits)
+
+    def rows(self, config: Any) -> Rows:
+        """Which of all examples each split of a variation has: split -> int64[n].
+
+        Raises:
+            UserError: a fold that does not exist.
+        """
+        if getattr(config, "fold", None) is None:
+            return self._rows
+        return fold_rows(self._data["labels"], config.fold, config.folds, config.fold_seed)
+
+    def train(self, configs: Sequence[Any]) -> Iterator[Outcome]:
+        """The outcome of each variation, in order and as soon as there is one.
+
+        An error in the middle ends the variations that it met; the others go on.
+        """
+        size = self._chunk(configs[0]) if configs else 1
+        for first in range(0, len(configs), size):
+            yield from self._train_chunk(configs[first : first + size])
+
+    def _chunk(self, config: Any) -> int:
+        if not self._together:
+            return 1
+        if self._at_once is not None:
+            return self._at_once
+        fitting = how_many_fit(self._task, self._data["inputs"], config.hparams, self._plan)
+        return fitting * len(self.devices.devices)
+
+    def _train_chunk(self, configs: Sequence[Any]) -> Iterator[Outcome]:
+        fit_chunk = self._fit_together if self._together else self._fit_alone
+        try:
+            fitted = fit_chunk(configs)
+            outcomes = [self._outcome(*pair) for pair in zip(configs, fitted, strict=True)]
+        except Exception as error:
+            if "RESOURCE_EXHAUSTED" in str(error) and len(configs) > 1:
+                half = len(configs) // 2
+                yield from self._train_chunk(configs[:half])
+                yield from self._train_chunk(configs[half:])
+                return
+            outcomes = [Outcome("failed", reason(error))] * len(configs)
+        yield from outcomes
+
+    def _fit_together(self, configs: Sequence[Any]) -> list[Fitted | Diverged]:
+        return fit_together(
+            self._task,
+            self._data,
+            [self.rows(config) for config in configs],
+            [config.hparams for config in configs],
+            [config.seed for config in configs],
+            self._plan,
+            devices=self.devices,
+        )
+
+    def _fit_alone(self, configs: Sequence[Any]) -> list[Fitted | Diverged]:
+        (config,) = configs
+        rows = self.rows(config)
+        splits = {name: self._split(rows[name]) for name in ("train", "validation")}
+        plan = dataclasses.replace(self._plan, seed=config.seed)
+        try:
+            return [fit(self._task, splits, config.hparams, plan, programs=self._programs)]
+        except Diverged as error:
+            return [error]
+
+    def _outcome(self, config: Any, fitted: Fitted | Diverged) -> Outcome:
+        if isinstance(fitted, Diverged):
+            return Outcome("diverged", str(fitted))
+        measured = {}
+        for name, rows in self.rows(config).items():
+            split = self._split(rows)
+            logits = self._programs.logits_of(fitted.params, split["inputs"])
+            measured[name] = measure(self._task, logits, split["labels"], config.hparams)
+        return Outcome(
+            "finished",
+            **measured,
+            parameters=sum(leaf.size for leaf in jax.tree.leaves(fitted.params)),
+            epochs=fitted.epochs,
+            selected_epoch=fitted.selected_epoch,
+            seconds=round(fitted.seconds, 3),
+        )
+
+    def _split(self, rows: np.ndarray) -> Split:
+        return take(self._data["inputs"], self._data["labels"], rows)

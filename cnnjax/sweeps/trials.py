@@ -1,0 +1,86 @@
+"""Trials: the configurations of a sweep, and which of them share a compiled program."""
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from cnnjax import config as configuration
+from cnnjax.errors import UserError
+from cnnjax.sweeps.axes import Changes, Sweep
+
+REPLICATES = ("seed", "fold", "fold_seed")
+"""The fields that repeat a setting instead of changing it."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """One configuration of a sweep.
+
+    Attributes:
+        number: its position in the sweep.
+        changes: what the sweep says of it: dotted path -> value, of the field's type.
+        config: the whole configuration.
+    """
+
+    number: int
+    changes: Mapping[str, Any]
+    config: Any
+
+    @property
+    def id(self) -> str:
+        """A digest of the configuration."""
+        text = json.dumps(configuration.to_dict(self.config), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+def trials_of(config: Any, sweep: Sweep) -> list[Trial]:
+    """The trials of ``sweep`` from the configuration ``config``.
+
+    Raises:
+        UserError: a field that does not exist, a value that it cannot have, or two trials that
+            are the same.
+    """
+    trials = [_trial(config, number, changes) for number, changes in enumerate(sweep)]
+    first: dict[str, int] = {}
+    for trial in trials:
+        if (other := first.setdefault(trial.id, trial.number)) != trial.number:
+            raise UserError(
+                f"trials {other} and {trial.number} of the sweep are the same configuration "
+                f"({', '.join(f'{path}={value}' for path, value in trial.changes.items())})"
+            )
+    return trials
+
+
+def _trial(config: Any, number: int, changes: Changes) -> Trial:
+    changed = configuration.override(config, changes)
+    leaves = configuration.settings(changed)
+    return Trial(number, {path: leaves[path].value for path in changes}, changed)
+
+
+def groups(trials: Iterable[Trial]) -> list[list[Trial]]:
+    """``trials`` by the program that trains them, in order of their first."""
+    found: dict[Any, list[Trial]] = {}
+    for trial in trials:
+        found.setdefault(shared(trial.config), []).append(trial)
+    return list(found.values())
+
+
+def shared(config: Any) -> Any:
+    """What ``config`` has in common with all that its program can train.
+
+    That is the configuration with ``seed``, the number of the fold and the numbers under
+    ``hparams`` at their defaults: they are data of the program, not part of it.
+    """
+    default = configuration.settings(type(config)())
+    leaves = configuration.settings(config)
+    traced = {path: default[path].value for path, leaf in leaves.items() if _traced(leaf)}
+    if leaves.get("fold") and leaves["fold"].value is not None:
+        traced["fold"] = 0
+    return configuration.override(config, traced)
+
+
+def _traced(leaf: configuration.Setting) -> bool:
+    number = isinstance(leaf.value, int | float) and not isinstance(leaf.value, bool)
+    return leaf.path in REPLICATES or (leaf.path.startswith("hparams.") and number)
