@@ -51,7 +51,7 @@ class Directory:
         """
         path = self.path / name
         try:
-            content = json.loads(path.read_text())
+            content = json.loads(path.read_text(encoding="utf-8"))
         except FileNotFoundError:
             raise UserError(f"{path}: there is no such file; is this the right folder?") from None
         except (OSError, ValueError) as error:
@@ -69,7 +69,7 @@ class Directory:
         if not path.exists():
             return []
         rows = []
-        for line in path.read_text().splitlines():
+        for line in path.read_text(encoding="utf-8").splitlines():
             try:
                 rows.append(json.loads(line))
             except ValueError:
@@ -78,7 +78,7 @@ class Directory:
 
     def append_row(self, name: str, row: Mapping[str, Any]) -> None:
         """Add one row to a .jsonl file."""
-        with open(self.path / name, "a") as file:
+        with open(self.path / name, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
 
 
@@ -90,5 +90,5 @@ def write_json(path: Path, content: Mapping[str, Any]) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a text file, whole or not at all."""
     temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text)
+    temporary.write_text(text, encoding="utf-8")
     os.replace(temporary, path)

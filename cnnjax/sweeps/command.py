@@ -10,11 +10,12 @@ from typing import Any
 
 from absl import flags
 
+from cnnjax.errors import UserError
 from cnnjax.sweeps.axes import Sweep
 from cnnjax.sweeps.directory import DESCRIPTION, SweepDirectory
 from cnnjax.sweeps.language import parse
 from cnnjax.sweeps.rows import Row, counted, label_of, report
-from cnnjax.sweeps.trials import trials_of
+from cnnjax.sweeps.trials import Trial, trials_of
 
 ENGINES = ("local", "ray")
 WAYS = ("auto", "processes", "one_program", "in_turn")
@@ -27,6 +28,10 @@ def define_flags(values: flags.FlagValues) -> None:
     flags.DEFINE_multi_string(
         "sweep", [], "PATH=V1,V2,... or an ablation's name; several flags are their product; "
         "'list' shows the ablations and how else a sweep can be written", **own
+    )  # fmt: skip
+    flags.DEFINE_multi_string(
+        "baseline", [], "PATH=VALUE: with which setting of the sweep the others are compared "
+        "(default: the configuration without the sweep, else its first)", **own
     )  # fmt: skip
     flags.DEFINE_bool("dry_run", False, "sweep: show its trials and programs, run nothing", **own)
     flags.DEFINE_enum("engine", "local", ENGINES, "sweep: this machine, or a Ray cluster", **own)
@@ -45,10 +50,32 @@ def is_sweep(workdir: str | None) -> bool:
     return workdir is not None and (Path(workdir) / DESCRIPTION).exists()
 
 
-def report_again(workdir: Path) -> int:
+def report_again(workdir: Path, baseline: Mapping[str, Any] | None = None) -> int:
     """``--mode=report``: tables and pictures from the rows; the exit status."""
-    print("\n".join(map(str, report(SweepDirectory(workdir)))))
+    print("\n".join(map(str, report(SweepDirectory(workdir), baseline))))
     return 0
+
+
+def baseline_of(
+    config: Any, trials: Sequence[Trial], texts: Sequence[str]
+) -> Mapping[str, Any] | None:
+    """The values that ``--baseline`` flags name, or None where there are none.
+
+    Raises:
+        UserError: not one value for each path, or values that no trial has.
+    """
+    if not texts:
+        return None
+    flag = " ".join(f"--baseline={text}" for text in texts)
+    named = parse(texts, {}, flag="baseline")
+    if len(named) > 1:
+        raise UserError(f"{flag}: names {len(named)} settings; it must be one value for each path")
+    (only,) = trials_of(config, named)
+    if not any(only.changes.items() <= trial.changes.items() for trial in trials):
+        raise UserError(
+            f"{flag}: no trial of the sweep has it; its first is {label_of(trials[0].changes)}"
+        )
+    return only.changes
 
 
 def run(
@@ -78,14 +105,15 @@ def run(
 
     from cnnjax.sweeps.experiment import Request, plan_text, run_sweep
 
+    baseline = baseline_of(config, trials, values.baseline)
     if values.dry_run:
         print(plan_text(trials))
         return 0
-    request = Request(name, experiment, config, trials, values.sweep, argv)
+    request = Request(name, experiment, config, trials, baseline, values.sweep, argv)
     if not values.workdir:
         places = dataclasses.replace(places, workdir=request.default_path())
     if values.mode == "report":
-        return report_again(places.workdir)
+        return report_again(places.workdir, baseline)
     prepare(places)
     options = _engine(values, len(trials), functools.partial(prepare, places))
     say = functools.partial(print, flush=True)

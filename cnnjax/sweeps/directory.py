@@ -28,7 +28,15 @@ def default_path(name: str, description: Mapping[str, Any]) -> Path:
 class SweepDirectory(Directory):
     """A sweep's files, at ``path``."""
 
-    fields: ClassVar = {DESCRIPTION: {"experiment": str, "config": dict, "trials": list}}
+    fields: ClassVar = {
+        DESCRIPTION: {
+            "experiment": str,
+            "config": dict,
+            "trials": list,
+            "sweep": list,
+            "data": dict,
+        }
+    }
 
     def check(self, description: Mapping[str, Any]) -> None:
         """Check that the folder is free for this sweep, or holds it already; writes nothing.
@@ -64,7 +72,7 @@ class SweepDirectory(Directory):
     def begin(
         self, description: Mapping[str, Any], say: Callable[[str], None]
     ) -> list[dict[str, Any]]:
-        """Record a new sweep, or return the rows of the old one that need not be run again.
+        """Record the sweep, and return the rows of it that need not be run again.
 
         A line that a kill cut short and the rows of failed trials are dropped.
 
@@ -76,8 +84,7 @@ class SweepDirectory(Directory):
             UserError: as :meth:`check`.
         """
         self.check(description)
-        if not (self.path / DESCRIPTION).exists():
-            write_json(self.path / DESCRIPTION, description)
+        write_json(self.path / DESCRIPTION, description)
         rows = [row for row in self.rows(TRIALS) if row["status"] != "failed"]
         write_text(self.path / TRIALS, "".join(json.dumps(row) + "\n" for row in rows))
         for name in ("source", "versions"):

@@ -1,7 +1,7 @@
 """Sweeps of an experiment: checked as a whole, then trained by an engine."""
 
 import dataclasses
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -25,6 +25,7 @@ class Request:
         module: its module.
         config: the configuration that every trial starts from.
         trials: of the sweep.
+        baseline: values of the setting that the others are compared with, if one is named.
         texts: of the ``--sweep`` flags.
         argv: of the command line.
     """
@@ -33,6 +34,7 @@ class Request:
     module: ModuleType
     config: Any
     trials: Sequence[Trial]
+    baseline: Mapping[str, Any] | None = None
     texts: Sequence[str] = ()
     argv: Sequence[str] = ()
 
@@ -43,7 +45,7 @@ class Request:
             "sweep": list(self.texts),
             "config": configuration.to_dict(self.config),
             "trials": [dict(trial.changes) for trial in self.trials],
-            "baseline": None,
+            "baseline": self.baseline and dict(self.baseline),
             "argv": list(self.argv),
             **circumstances(),
         }

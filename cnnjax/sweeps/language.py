@@ -32,31 +32,32 @@ _LIKE_RANGE = re.compile(r"(?=.*:)[-+.:\d][-+.:\deE]*")  # numbers and at least 
 _RANGE = re.compile(r"([-+]?\d+):([-+]?\d+)(?::([-+]?\d+))?")
 
 
-def parse(texts: Sequence[str], names: Mapping[str, Sweep]) -> Sweep:
+def parse(texts: Sequence[str], names: Mapping[str, Sweep], *, flag: str = "sweep") -> Sweep:
     """The product of the sweeps that ``texts`` describe.
 
     Args:
         texts: one for each ``--sweep`` flag; none of them is one trial without changes.
         names: the experiment's ablations.
+        flag: whose texts they are, for messages.
 
     Raises:
         UserError: a text that is no sweep; the message quotes it.
     """
     sweeps = []
     for text in texts:
-        with _quoting(text):
+        with _quoting(flag, text):
             sweeps.append(_sweep(text, names))
-    with _quoting(*texts):
+    with _quoting(flag, *texts):
         return product(*sweeps)
 
 
 @contextlib.contextmanager
-def _quoting(*texts: str) -> Iterator[None]:
+def _quoting(flag: str, *texts: str) -> Iterator[None]:
     """A mistake is told after the flags it is in."""
     try:
         yield
     except UserError as error:
-        flags = " ".join(f"--sweep={' '.join(text.split())}" for text in texts)
+        flags = " ".join(f"--{flag}={' '.join(text.split())}" for text in texts)
         raise UserError(f"{flags}: {error}") from None
 
 

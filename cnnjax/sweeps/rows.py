@@ -48,12 +48,19 @@ def carry_out(
     return rows
 
 
-def report(directory: SweepDirectory) -> list[Path]:
-    """Make the tables and pictures of a sweep from its rows; returns the files."""
+def report(directory: SweepDirectory, baseline: Mapping[str, Any] | None = None) -> list[Path]:
+    """Make the tables and pictures of a sweep from its rows; returns the files.
+
+    Args:
+        directory: the sweep's.
+        baseline: another than sweep.json names.
+    """
     # Not at import: matplotlib takes longer than the rest together.
     from cnnjax.reports.sweep_report import write_sweep_report
 
-    return write_sweep_report(directory.path, directory.rows(TRIALS), directory.read(DESCRIPTION))
+    description = directory.read(DESCRIPTION)
+    description["baseline"] = baseline or description["baseline"]
+    return write_sweep_report(directory.path, directory.rows(TRIALS), description)
 
 
 def label_of(changes: Any) -> str:
