@@ -14,6 +14,7 @@ from typing import Any
 from absl import flags
 
 from cnnjax import config as configuration
+from cnnjax import processes
 from cnnjax.errors import UserError, reason, system_reason
 from cnnjax.run_directory import RunDirectory, command, default_path
 from cnnjax.sweeps import command as sweeps
@@ -32,10 +33,10 @@ def main(experiments: ModuleType, argv: Sequence[str]) -> int:
     try:
         return _run(experiments, list(argv))
     except UserError as error:
-        print(f"error: {error}", file=sys.stderr)
+        _complain(f"error: {error}")
         return 2
     except OSError as error:  # a full disk, a folder without permission
-        print(f"error: {system_reason(error)}", file=sys.stderr)
+        _complain(f"error: {system_reason(error)}")
         return 2
     except KeyboardInterrupt:
         print("interrupted", file=sys.stderr)
@@ -64,6 +65,10 @@ def _run(experiments: ModuleType, argv: list[str]) -> int:
         if flag.startswith(_CONFIG) and values[flag].present
     }
     mode = values.mode
+    if mode != "train" and values.coordinator:
+        raise UserError(f"--coordinator: is for --mode=train; --mode={mode} needs one process")
+    if values.sweep and values.coordinator:
+        raise UserError("--coordinator: is for one training; a sweep on a cluster has --engine=ray")
     config = configuration.override(default, changes)
     if values.sweep:
         if mode not in ("train", "report"):
@@ -75,6 +80,7 @@ def _run(experiments: ModuleType, argv: list[str]) -> int:
     if mode != "train" and values.workdir:
         config = _config_of_run(Path(values.workdir), name, config, changes)
     places = _places(values, name, config)
+    processes.join(values.coordinator, values.num_processes, values.process_id)
     prepare_process(places)
     if mode == "report":
         return _report(places)
@@ -132,6 +138,14 @@ def _define(config: Any) -> flags.FlagValues:
     flags.DEFINE_float(
         "checkpoint_seconds", 30.0, "time between checkpoints", lower_bound=0.0, **own
     )
+    flags.DEFINE_string(
+        "coordinator",
+        None,
+        "several processes: HOST:PORT of process 0, or auto (SLURM, TPU)",
+        **own,
+    )
+    flags.DEFINE_integer("num_processes", None, "several processes: how many", **own)
+    flags.DEFINE_integer("process_id", None, "several processes: which this is, from 0", **own)
     sweeps.define_flags(values)
     for path, setting in configuration.settings(config).items() if config is not None else ():
         text = f"{setting.metadata['help']}; {setting.expected}"
@@ -203,10 +217,12 @@ def _train(name: str, experiment: ModuleType, config: Any, places: Any, argv: Se
             name, experiment, config, places, argv, say=functools.partial(print, flush=True)
         )
     except run.Stopped as stop:
-        print(stop, file=sys.stderr)
+        _complain(str(stop))
         return stop.exit_code
     directory = RunDirectory(places.workdir)
-    write_report(directory)
+    processes.from_leader(lambda: [path.name for path in write_report(directory)])
+    if not processes.is_leader():
+        return 0
     test = result["test"]
     again = [f"--experiment={name}", f"--workdir={places.workdir}"]
     print(
@@ -221,6 +237,12 @@ def _train(name: str, experiment: ModuleType, config: Any, places: Any, argv: Se
         f"next       {command([*again, '--mode=predict', '--inputs=YOUR_IMAGE.png'])}"
     )
     return 0
+
+
+def _complain(message: str) -> None:
+    """Of several processes, which share their errors, one says it."""
+    if processes.is_leader():
+        print(message, file=sys.stderr)
 
 
 def _evaluate(experiment: ModuleType, config: Any, places: Any) -> int:

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+from cnnjax import processes
 from cnnjax.run_directory import METRICS, RunDirectory
 from cnnjax.training.loop import Observer
 
@@ -38,7 +39,7 @@ class Signals:
 
 
 class RunObserver(Observer):
-    """Writes every epoch's row and shows progress.
+    """Writes every epoch's row and shows progress: of several processes, the leader only.
 
     Args:
         run: where rows and TensorBoard events go.
@@ -63,6 +64,9 @@ class RunObserver(Observer):
         self._line_at = 0.0
 
     def start(self, step: int | None) -> None:
+        processes.from_leader(lambda: self._start(step))
+
+    def _start(self, step: int | None) -> None:
         from tensorboardX import SummaryWriter
 
         if step is not None:
@@ -85,6 +89,8 @@ class RunObserver(Observer):
         )
 
     def progress(self, epoch: int, step: int, steps: int, means: Mapping[str, float]) -> None:
+        if self._bar is None:  # not the leader
+            return
         self._bar.n = (epoch + step / steps) * self._examples
         self._bar.set_postfix_str(
             f"epoch {epoch + 1}/{self._epochs}, loss {means['loss']:.4f}, "
@@ -92,6 +98,9 @@ class RunObserver(Observer):
         )
 
     def epoch_end(self, row: Mapping[str, Any]) -> None:
+        processes.from_leader(lambda: self._epoch_end(row))
+
+    def _epoch_end(self, row: Mapping[str, Any]) -> None:
         self._run.append_row(METRICS, row)
         self._write_events(row)
         self.progress(row["epoch"] - 1, 1, 1, row["train"])

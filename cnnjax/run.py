@@ -6,9 +6,11 @@ for cross-validation ``fold``, ``folds`` and ``fold_seed``.  The task is the sam
 fold and value of a number in ``hparams``: a sweep trains them all by one program.
 """
 
+import contextlib
 import dataclasses
 import hashlib
 import json
+import signal
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from types import ModuleType
@@ -20,7 +22,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from safetensors.numpy import load_file, save_file
 
 from cnnjax import config as configuration
-from cnnjax import data
+from cnnjax import data, processes
 from cnnjax.data import pictures
 from cnnjax.directory import write_json
 from cnnjax.errors import UserError
@@ -67,6 +69,8 @@ def train(
 ) -> dict[str, Any]:
     """Train from the start, or from where the run in ``places.workdir`` ended.
 
+    Of several processes (:mod:`cnnjax.processes`), all call it; only the leader needs ``workdir``.
+
     Args:
         name: of the experiment.
         experiment: its module.
@@ -84,9 +88,16 @@ def train(
     """
     devices = Devices(places.parallel)
     run = RunDirectory(places.workdir)
-    run.check(name, config)
-    if not run.finished():
-        dataset = load_data(config, places)
+    if not processes.is_leader():
+        say = lambda line: None
+    processes.from_leader(lambda: run.check(name, config))
+    if not processes.from_leader(run.finished):
+        dataset = processes.leader_first(lambda: load_data(config, places))
+        processes.require_same(
+            experiment=name,
+            config=configuration.to_dict(config),
+            data=dataset.provenance["sha256"],
+        )
         say(dataset.describe())
         task = experiment.task(config, dataset.spec)
         circumstances = {
@@ -95,8 +106,11 @@ def train(
             "source": source_revision(),
             "versions": versions(),
         }
-        with run.open(name, config, argv, circumstances, say):
-            if not run.finished():  # another process may have finished it meanwhile
+        with contextlib.ExitStack() as opened:
+            holding = run.open(name, config, argv, circumstances, say)
+            processes.from_leader(lambda: opened.enter_context(holding))
+            # Another run may have finished it meanwhile.
+            if not processes.from_leader(run.finished):
                 plan = experiment.plan(config)
                 fitted = _fit(run, task, dataset, config.hparams, plan, devices, places, say)
                 figures = _figures(run, task, dataset, config.hparams, fitted, devices)
@@ -106,12 +120,11 @@ def train(
                     "config": configuration.to_dict(config),
                     **circumstances,
                     "data": {**dataclasses.asdict(dataset.spec), **dataset.provenance},
-                    "model_sha256": _sha256(run.path / "model.safetensors"),
                 }
-                write_json(run.path / "result.json", result)
-                return run.read("result.json")
+                processes.from_leader(lambda: _finish(run, result))
+                return processes.from_leader(lambda: run.read("result.json"))
     say(f"{run.path}: this run is finished already")
-    return run.read("result.json")
+    return processes.from_leader(lambda: run.read("result.json"))
 
 
 def load_data(config: Any, places: Places) -> data.DataSet:
@@ -230,10 +243,11 @@ def _fit(
                 observer=observer,
             )
         except Interrupted as stop:
+            received = signal.Signals(*processes.largest(signals.received or 0))
             raise Stopped(
-                f"{signals.received.name}: saved at step {stop.step:,} in {run.checkpoints}; "
+                f"{received.name}: saved at step {stop.step:,} in {run.checkpoints}; "
                 f"the same command goes on from there",
-                128 + signals.received,
+                128 + received,
             ) from None
         finally:
             observer.close()
@@ -256,8 +270,8 @@ def _figures(
         logits = logits_of(params, examples["inputs"])
         measured[split] = measure(task, logits, examples["labels"], hparams)
         if split == "test":
-            np.savez(run.path / "predictions.npz", labels=examples["labels"], logits=logits)
-    _save_model(run, params)
+            answers = {"labels": examples["labels"], "logits": logits}
+    processes.from_leader(lambda: _save_outcome(run, params, answers))
     return {
         **measured,
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
@@ -267,7 +281,13 @@ def _figures(
     }
 
 
-def _save_model(run: RunDirectory, params: Any) -> None:
+def _finish(run: RunDirectory, result: dict[str, Any]) -> None:
+    digest = _sha256(run.path / "model.safetensors")
+    write_json(run.path / "result.json", {**result, "model_sha256": digest})
+
+
+def _save_outcome(run: RunDirectory, params: Any, answers: dict[str, np.ndarray]) -> None:
+    np.savez(run.path / "predictions.npz", **answers)
     path = run.path / "model.safetensors"
     temporary = path.with_name("model.safetensors.tmp")
     flat = {name: np.asarray(leaf) for name, leaf in flatten_dict(params, sep="/").items()}

@@ -4,6 +4,9 @@ Orbax finishes a checkpoint with a rename, so a kill leaves none half-written; b
 flipped bytes without an error.  Beside every finished step ``N`` therefore lies ``N.sha256``
 with the checksum of each of its files, in the format of ``sha256sum -c``.  A step counts only
 when all of them match.
+
+Of several processes only the leader reads and writes: the state is the same in all, so they
+need no common disk.
 """
 
 import hashlib
@@ -15,13 +18,15 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import numpy as np
 import orbax.checkpoint as ocp
 
+from cnnjax import processes
 from cnnjax.errors import UserError
 
 
 class Checkpoints:
-    """The checkpoints of one run.
+    """The checkpoints of one run; of several processes, all make the same calls.
 
     Args:
         directory: created when the first step is saved.
@@ -52,8 +57,12 @@ class Checkpoints:
 
     def save(self, step: int, tree: Any, meta: Mapping[str, Any]) -> None:
         """Save ``tree`` (a pytree of arrays) and ``meta`` (plain JSON) as ``step``, durably."""
+        processes.from_leader(lambda: self._save(step, tree, meta))
+        self._last_save = time.monotonic()
+
+    def _save(self, step: int, tree: Any, meta: Mapping[str, Any]) -> None:
         arguments = ocp.args.Composite(
-            tree=ocp.args.StandardSave(tree), meta=ocp.args.JsonSave(dict(meta))
+            tree=ocp.args.StandardSave(jax.device_get(tree)), meta=ocp.args.JsonSave(dict(meta))
         )
         if not self._open().save(step, args=arguments):
             raise RuntimeError(f"{self.directory}: step {step} is not later than what is there")
@@ -62,7 +71,6 @@ class Checkpoints:
         for manifest in self.directory.glob("*.sha256"):
             if not (self.directory / manifest.stem).is_dir():
                 manifest.unlink()
-        self._last_save = time.monotonic()
 
     def restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
         """The newest step whose checksums match, or None where nothing was saved.
@@ -79,7 +87,22 @@ class Checkpoints:
         Raises:
             UserError: there are checkpoints, but every one is damaged.
         """
-        good, steps = self.latest(), self._steps()
+        saved: tuple[Any, dict[str, Any]] | None = None
+
+        def read() -> dict[str, Any] | None:
+            nonlocal saved
+            saved = self._restore(like)
+            return saved and saved[1]
+
+        meta = processes.from_leader(read)
+        if meta is None:
+            return None
+        tree = processes.arrays_from_leader(saved[0] if saved else like)
+        return jax.tree.map(_placed_as, tree, like), meta
+
+    def _restore(self, like: Any) -> tuple[Any, dict[str, Any]] | None:
+        """The tree, as NumPy arrays, and the meta."""
+        good, steps = self._latest(), self._steps()
         if good is None and (len(steps) > 1 or any(map(self._has_manifest, steps))):
             raise UserError(
                 f"{self.directory}: no checkpoint is undamaged; restore it from a copy, or "
@@ -96,7 +119,7 @@ class Checkpoints:
                 )
         if good is None:
             return None
-        targets = jax.tree.map(ocp.utils.to_shape_dtype_struct, like)
+        targets = jax.tree.map(lambda leaf: np.empty(leaf.shape, leaf.dtype), like)
         arguments = ocp.args.Composite(
             tree=ocp.args.StandardRestore(targets), meta=ocp.args.JsonRestore()
         )
@@ -105,6 +128,9 @@ class Checkpoints:
 
     def latest(self) -> int | None:
         """The newest step whose checksums match."""
+        return processes.from_leader(self._latest)
+
+    def _latest(self) -> int | None:
         for step in reversed(self._steps()):
             checksums = _checksums(self.directory / str(step))
             if self._has_manifest(step) and self._manifest(step).read_bytes() == checksums:
@@ -131,10 +157,19 @@ class Checkpoints:
     def _open(self) -> ocp.CheckpointManager:
         if self._manager is None:
             options = ocp.CheckpointManagerOptions(
-                max_to_keep=self._keep, enable_async_checkpointing=False, create=True
+                max_to_keep=self._keep,
+                enable_async_checkpointing=False,
+                create=False,
+                # Orbax would otherwise wait for the other processes.
+                multiprocessing_options=ocp.options.MultiprocessingOptions(active_processes={0}),
             )
+            self.directory.mkdir(parents=True, exist_ok=True)
             self._manager = ocp.CheckpointManager(self.directory, options=options)
         return self._manager
+
+
+def _placed_as(array: np.ndarray, like: jax.Array) -> jax.Array:
+    return jax.make_array_from_callback(array.shape, like.sharding, lambda index: array[index])
 
 
 def _checksums(directory: Path) -> bytes:

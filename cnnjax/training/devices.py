@@ -10,6 +10,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
+from cnnjax import processes
 from cnnjax.errors import UserError
 from cnnjax.training.compilation import jit
 
@@ -27,7 +28,8 @@ class Devices:
         way: ``"single"``: one device; ``"sharded"``: jit with the batch sharded over a mesh;
             ``"shard_map"`` and ``"pmap"``: the same step inside these transformations;
             ``"auto"``: sharded where there is more than one device, else single.
-        devices: by default all local ones.
+        devices: by default all, those of other processes included; each of several processes
+            must then have the same data, and make the same calls (only ``"sharded"`` can).
         one_program: run all steps of a call in one program instead of a loop of asynchronous
             calls.  By default on accelerators, where a call costs more than a small step; not
             on CPU, where XLA runs what is inside a loop on one thread, and convolution
@@ -44,7 +46,11 @@ class Devices:
     ):
         if way not in WAYS:
             raise UserError(f"--parallel={way}: valid are {', '.join(WAYS)}")
-        devices = list(devices or jax.local_devices())
+        devices = list(devices or jax.devices())
+        if processes.several() and way not in ("auto", "sharded"):
+            raise UserError(
+                f"--parallel={way}: runs in one process; several (--coordinator) need sharded"
+            )
         if way == "auto":
             way = "sharded" if len(devices) > 1 else "single"
         self.way = way
@@ -64,7 +70,8 @@ class Devices:
     def describe(self) -> str:
         """One phrase for the log, as "8 cpu devices (sharded)"."""
         count = len(self.devices)
-        return f"{count} {self.platform} device{'s' * (count > 1)} ({self.way})"
+        where = f" in {jax.process_count()} processes" if processes.several() else ""
+        return f"{count} {self.platform} device{'s' * (count > 1)}{where} ({self.way})"
 
     def width(self, batch_size: int) -> int:
         """``batch_size`` rounded up to a multiple of the number of devices."""
@@ -72,14 +79,14 @@ class Devices:
 
     def replicate(self, tree: Any) -> Any:
         """``tree`` on every device."""
-        return jax.device_put(tree, self._sharding())
+        return self._put(tree, self._sharding())
 
     def divide(self, rows: Any) -> Any:
         """Arrays [S, W] with their columns divided among the devices, as programs expect them."""
         if self.way == "pmap":
             count = len(self.devices)
             return jax.tree.map(lambda r: r.reshape(r.shape[0], count, -1), rows)
-        return jax.device_put(rows, self._sharding(None, _AXIS))
+        return self._put(rows, self._sharding(None, _AXIS))
 
     def program(self, step: Step) -> Callable[..., Any]:
         """Compile ``advance(carry, data, rows, weights, hparams, steps) -> carry``.
@@ -132,14 +139,27 @@ class Devices:
                 missing = width - len(batch)
                 if missing:
                     batch = jnp.pad(batch, ((0, missing),) + ((0, 0),) * (batch.ndim - 1))
-                batch = jax.device_put(batch, self._sharding(_AXIS))
+                batch = self._put(batch, self._sharding(_AXIS))
                 outputs.append((compiled(params, batch), width - missing))
             return np.concatenate([np.asarray(output)[:count] for output, count in outputs])
 
         return run
 
+    def _put(self, tree: Any, sharding: NamedSharding) -> Any:
+        if processes.several():
+            return jax.tree.map(functools.partial(_share_of, sharding), tree)
+        return jax.device_put(tree, sharding)
+
     def _sharding(self, *axes: str | None) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec(*axes))
+
+
+def _share_of(sharding: NamedSharding, whole: Any) -> jax.Array:
+    """A global array of which this process holds its part; ``whole`` is the same in all."""
+    if isinstance(whole, jax.Array) and not whole.is_fully_addressable:  # global already
+        return jax.device_put(whole, sharding)
+    whole = np.asarray(whole)
+    return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
 def _loop(once: Callable[..., Any]) -> Callable[..., Any]:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
+from cnnjax import processes
 from cnnjax.data.order import epoch_rows
 from cnnjax.errors import UserError
 from cnnjax.training.checkpoints import Checkpoints
@@ -47,7 +48,10 @@ class Plan:
 
 
 class Observer:
-    """What wants to know how training goes, or to end it; by default nothing does."""
+    """What wants to know how training goes, or to end it; by default nothing does.
+
+    Of several processes, each has its own; where one asks to stop, all do.
+    """
 
     def start(self, step: int | None) -> None:
         """Before the first step; ``step`` is where a saved run goes on, None for a new one."""
@@ -228,10 +232,16 @@ def fit(
             )
         )
         while within < steps:
-            if observer.should_stop():
+            # A signal or a clock is one process's own: all act on it, or none.
+            stop, save_due, report_due = processes.largest(
+                observer.should_stop(),
+                bool(checkpoints and done and checkpoints.due()),
+                clock.report_due(),
+            )
+            if stop:
                 save()
                 raise Interrupted(done)
-            if checkpoints and done and checkpoints.due():
+            if save_due:
                 save()
             piece = min(steps - within, _PROGRAM_STEPS if devices.one_program else _SINGLE_STEPS)
             state, totals = programs.advance(
@@ -239,7 +249,7 @@ def fit(
             )
             progress = progress.replace(state=state, totals=totals)
             within, done = within + piece, done + piece
-            if clock.report_due():
+            if report_due:
                 require_finite()
                 observer.progress(epoch, within, steps, accuracy_and_loss(totals))
         require_finite()
