@@ -1,1 +1,4 @@
-"""Slow measurements: accuracy over seeds.  Results are JSON files in ``benchmarks/results``."""
+"""Slow measurements: accuracy over seeds, speed beside PyTorch.
+
+Results are JSON files in ``benchmarks/results``.
+"""

@@ -7,21 +7,23 @@ forward, backward, AdamW; all start from the same parameters.
 
 import dataclasses
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
+from jax.sharding import SingleDeviceSharding
 
 from benchmarks import flax_lenets
 from cnnjax.data import Spec
 from cnnjax.data.order import epoch_rows
-from cnnjax.training import Devices, Task
+from cnnjax.training import Devices, Programs, Task
 from cnnjax.training.compilation import jit
-from cnnjax.training.loop import init_progress, step_on_rows
+from cnnjax.training.loop import init_progress
 from cnnjax.training.step import init_state, stream
+from cnnjax.training.together import steps_together
 from experiments import lenet
 
 NETWORKS = ("lenet1", "lenet5", "modern")
@@ -30,6 +32,19 @@ RATE = 0.5  # of the modern net's dropout
 Data = dict[str, np.ndarray]
 Contestant = Callable[[int], float]
 """``run(steps) -> mean training loss``, going on from where it was; returns when all is done."""
+Contestants = Callable[[int], list[float]]
+"""The same of many trials: ``run(steps of each) -> mean training loss of each``."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Trial:
+    """What differs between the trainings of a sweep."""
+
+    seed: int = 0
+    learning_rate: float = lenet.Hparams().learning_rate
+
+
+ALONE = Trial()
 
 
 def images(count: int) -> Data:
@@ -39,33 +54,43 @@ def images(count: int) -> Data:
     return {"inputs": inputs, "labels": random.randint(0, 10, count).astype(np.int32)}
 
 
-def hparams(network: str, dropout: bool) -> lenet.Hparams:
+def hparams(network: str, dropout: bool, trial: Trial = ALONE) -> lenet.Hparams:
     """Those of the experiment, with or without the modern net's dropout."""
-    return lenet.Hparams(dropout=RATE if dropout and network == "modern" else 0.0)
+    rate = RATE if dropout and network == "modern" else 0.0
+    return lenet.Hparams(dropout=rate, learning_rate=trial.learning_rate)
 
 
-def parameters(network: str) -> Any:
-    """With which all start: the experiment's, of seed 0."""
-    data = images(1)
-    start = jit(functools.partial(init_state, _task(network, 1, data), 0))
-    return jax.device_get(start(data["inputs"], lenet.Hparams()).params)
+def parameters(network: str, seed: int = 0) -> Any:
+    """With which all start: the experiment's."""
+    state = _start(network)(np.uint32(seed), images(1)["inputs"], lenet.Hparams())
+    return jax.device_get(state.params)
 
 
-def _task(network: str, batch: int, data: Data) -> Task:
+@functools.cache
+def _start(network: str) -> Callable[..., Any]:
+    return jit(functools.partial(init_state, _task(network, 1, 1)))
+
+
+def _task(network: str, batch: int, count: int) -> Task:
     config = dataclasses.replace(lenet.Config(), model=network, batch_size=batch, epochs=10**6)
-    return lenet.task(config, Spec((28, 28, 1), tuple("0123456789"), len(data["labels"])))
+    return lenet.task(config, Spec((28, 28, 1), tuple("0123456789"), count))
 
 
-def ours(network: str, batch: int, data: Data, *, dropout: bool = True) -> Contestant:
-    """cnnjax as :func:`cnnjax.training.fit` runs it."""
+@functools.cache
+def _programs(network: str, batch: int, count: int) -> Programs:
+    return Programs(_task(network, batch, count), Devices("single"))
+
+
+def ours(
+    network: str, batch: int, data: Data, *, dropout: bool = True, trial: Trial = ALONE
+) -> Contestant:
+    """cnnjax as :func:`cnnjax.training.fit` runs it; trials of one process share its programs."""
     count = len(data["labels"])
-    task = _task(network, batch, data)
-    devices = Devices("single")
+    programs = _programs(network, batch, count)
+    devices, advance = programs.devices, programs.advance
     data = devices.replicate(data)
-    traced = devices.replicate(jax.tree.map(jnp.float32, hparams(network, dropout)))
-    start = jit(functools.partial(init_progress, task))
-    progress = devices.replicate(start(data["inputs"][:1], traced, np.uint32(0)))
-    advance = devices.program(functools.partial(step_on_rows, task))
+    traced = devices.replicate(jax.tree.map(jnp.float32, hparams(network, dropout, trial)))
+    progress = devices.replicate(programs.start(data["inputs"][:1], traced, np.uint32(trial.seed)))
     per_epoch = -(-count // batch)
     carry, rows, done = (progress.state, progress.totals), None, 0
 
@@ -75,7 +100,7 @@ def ours(network: str, batch: int, data: Data, *, dropout: bool = True) -> Conte
         left = steps
         while left:
             if done % per_epoch == 0 or rows is None:
-                order = stream(0, "order")
+                order = stream(trial.seed, "order")
                 rows = devices.divide(
                     epoch_rows(order, done // per_epoch, count=count, batch_size=batch)
                 )
@@ -86,6 +111,57 @@ def ours(network: str, batch: int, data: Data, *, dropout: bool = True) -> Conte
         return float(totals["loss"] / totals["count"])
 
     return run
+
+
+def ours_together(network: str, batch: int, data: Data, trials: Sequence[Trial]) -> Contestants:
+    """cnnjax's trials vmapped, as :func:`cnnjax.training.together.fit_together` runs them."""
+    count = len(data["labels"])
+    task = _task(network, batch, count)
+    devices = Devices("single")
+    place = SingleDeviceSharding(devices.devices[0])
+    values = [hparams(network, True, trial) for trial in trials]
+    traced = jax.tree.map(lambda *leaves: np.asarray(leaves, np.float32), *values)
+    seeds = np.asarray([trial.seed for trial in trials], np.uint32)
+    active = np.full(len(trials), True)
+    data, traced, seeds, active = jax.device_put((data, traced, seeds, active), place)
+
+    def epoch(seed: jax.Array, number: jax.Array) -> tuple[jax.Array, jax.Array]:
+        return epoch_rows(stream(seed, "order"), number, count=count, batch_size=batch)
+
+    start = jax.vmap(functools.partial(init_progress, task), in_axes=(None, 0, 0))
+    order = jit(jax.vmap(epoch, in_axes=(0, None)), out_shardings=place)
+    advance = steps_together(task, devices.one_program, place)
+    progress = jit(start, out_shardings=place)(data["inputs"][:1], traced, seeds)
+    per_epoch = -(-count // batch)
+    carry, rows, done = (progress.state, progress.totals), None, 0
+
+    def run(steps: int) -> list[float]:
+        nonlocal carry, rows, done
+        carry = (carry[0], jax.tree.map(jnp.zeros_like, carry[1]))
+        left = steps
+        while left:
+            if done % per_epoch == 0:
+                rows = order(seeds, np.int32(done // per_epoch))
+            piece = min(left, per_epoch - done % per_epoch)
+            carry = advance(carry, data, *rows, traced, active, piece)
+            left, done = left - piece, done + piece
+        totals = jax.device_get(carry[1])
+        return (totals["loss"] / totals["count"]).tolist()
+
+    return run
+
+
+def in_turn(runs: Sequence[Contestant]) -> Contestants:
+    """Trials one after another."""
+    return lambda steps: [run(steps) for run in runs]
+
+
+def require_agreement(what: str, losses: Mapping[str, Sequence[float]]) -> None:
+    """All contestants must have had the same losses as cnnjax's first."""
+    first = next(iter(losses.values()))
+    for name, values in losses.items():
+        if not np.allclose(values, first, rtol=1e-3):
+            raise RuntimeError(f"{what}: {name} is not the same work: {losses}")
 
 
 def in_flax(network: str, batch: int, data: Data, *, dropout: bool = True) -> Contestant:
@@ -112,9 +188,9 @@ def in_flax(network: str, batch: int, data: Data, *, dropout: bool = True) -> Co
 class Order:
     """Shuffled batches without end; an epoch's last batch is the rest."""
 
-    def __init__(self, count: int, batch: int):
+    def __init__(self, count: int, batch: int, seed: int = 0):
         self.steps = 0
-        self._count, self._batch, self._random = count, batch, np.random.default_rng(0)
+        self._count, self._batch, self._random = count, batch, np.random.default_rng(seed)
         self._at = count
 
     def next(self) -> np.ndarray:

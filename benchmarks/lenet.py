@@ -1,17 +1,14 @@
 """``--suite=lenet``: the LeNets' training step and epoch beside plain Flax and PyTorch."""
 
-import datetime
 import functools
 import json
 import os
-import platform
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import jax
@@ -20,12 +17,12 @@ import numpy as np
 import torch
 
 from benchmarks import contestants, speed_tables, torch_lenets
-from benchmarks.contestants import NETWORKS, Contestant
+from benchmarks.circumstances import circumstances
+from benchmarks.contestants import NETWORKS, Contestant, require_agreement
 from benchmarks.side_by_side import Times, fastest, interleave, ratio
 from benchmarks.tables import RESULTS
 from cnnjax.directory import write_json
 from cnnjax.models import LeNet1, LeNet5, ModernLeNet, summarize
-from cnnjax.run_directory import source_revision, versions
 
 EXAMPLES = 60_000
 BATCHES = (64, 512)
@@ -49,10 +46,7 @@ def measure() -> None:
             curve.append(_point(network, batch, data))
             print(curve[-1], flush=True)
     content = {
-        "date": datetime.date.today().isoformat(),
-        "machine": _machine(),
-        "versions": versions() | {"torch": torch.__version__},
-        "source": source_revision(),
+        **circumstances(),
         "threads": torch.get_num_threads(),
         "matrix_product_gflops": peak,
         "rows": rows,
@@ -121,9 +115,7 @@ def _require_agreement(network: str, batch: int) -> None:
     """All contestants must have the same losses in some steps on one batch, without dropout."""
     runs = _contestants(network, batch, contestants.images(batch), dropout=False)
     losses = {name: [run(1) for _ in range(3)] for name, run in runs.items()}
-    for name, values in losses.items():
-        if not np.allclose(values, losses["cnnjax"], rtol=1e-3):
-            raise RuntimeError(f"{network}, batch {batch}: {name} is not the same work: {losses}")
+    require_agreement(f"{network}, batch {batch}", losses)
 
 
 def _epochs(runs: Mapping[str, Contestant], steps: int) -> Times:
@@ -177,13 +169,6 @@ def _first_steps() -> list[dict[str, Any]]:
                 found.append({"network": network, "library": library, "start": start} | values)
                 print(found[-1], flush=True)
     return found
-
-
-def _machine() -> str:
-    path = Path("/proc/cpuinfo")
-    lines = path.read_text().splitlines() if path.exists() else []
-    names = [line.split(":")[1].strip() for line in lines if line.startswith("model name")]
-    return f"{names[0] if names else platform.processor()}, {os.cpu_count()} cores"
 
 
 def picture(content: Mapping[str, Any]) -> None:

@@ -1,5 +1,6 @@
 """Timing that a shared, noisy machine allows: interleaved, and repeated where it was disturbed."""
 
+import multiprocessing
 import os
 import statistics
 import time
@@ -23,9 +24,11 @@ def interleave(
     Args:
         functions: by name; each returns when its work is done.
         rounds: how many.
-        seconds: about how long a function is called in every round.
+        seconds: about how long a function is called in every round; 0: once, and it is warm.
     """
-    calls = {name: _calls(function, seconds) for name, function in functions.items()}
+    calls = {
+        name: _calls(function, seconds) if seconds else 1 for name, function in functions.items()
+    }
     times: Times = {name: [] for name in functions}
     repeats = rounds
     while len(times[next(iter(times))]) < rounds:
@@ -85,4 +88,13 @@ def _busy() -> float:
 
 def _own() -> float:
     times = os.times()
-    return times.user + times.system
+    children = sum(_used(child.pid) for child in multiprocessing.active_children())
+    return times.user + times.system + children
+
+
+def _used(pid: int) -> float:
+    path = Path(f"/proc/{pid}/stat")
+    if not path.exists():
+        return 0.0
+    user, system = path.read_text().rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / _TICKS

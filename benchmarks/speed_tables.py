@@ -1,20 +1,18 @@
-"""The tables of ``results/lenet.json``; importing this needs no PyTorch."""
+"""The tables of ``results/lenet.json`` and ``sweeps.json``; importing this needs no PyTorch."""
 
 from collections.abc import Mapping
 from typing import Any
 
 NAMES = {"lenet1": "LeNet-1", "lenet5": "LeNet-5", "modern": "modern LeNet"}
+_WAYS = {"processes": "a process a core", "one_program": "one program"}
 
 
 def line(row: Mapping[str, Any]) -> str:
     """A row of :func:`steps`."""
-    torch_ratio, flax_ratio = row["step_against_torch"], row["step_against_flax"]
-    epoch = row["epoch_against_torch"]
     return (
         f"| {NAMES[row['network']]} | {row['batch_size']} | {row['step_ms']['cnnjax']:.2f} | "
-        f"{torch_ratio['median']:.2f} ({torch_ratio['min']:.2f} – {torch_ratio['max']:.2f}) | "
-        f"{epoch['median']:.2f} ({epoch['min']:.2f} – {epoch['max']:.2f}) | "
-        f"{flax_ratio['median']:.2f} | {row['gflops']:.0f} "
+        f"{_range(row['step_against_torch'])} | {_range(row['epoch_against_torch'])} | "
+        f"{row['step_against_flax']['median']:.2f} | {row['gflops']:.0f} "
         f"({row['share_of_matrix_product']:.0%}) |"
     )
 
@@ -44,3 +42,36 @@ def first_steps(content: Mapping[str, Any]) -> str:
             f"{row['peak_mb']:.0f} |"
         )
     return "\n".join(lines)
+
+
+def sweep_line(row: Mapping[str, Any]) -> str:
+    """A row of :func:`sweeps`."""
+    way = row["way"]
+    ratios = [
+        row["against_torch_in_turn"],
+        row["against_torch_processes"],
+        row["in_turn_against_torch_in_turn"],
+        row["one_program_against_torch_in_turn"],
+    ]
+    cells = " | ".join(_range(found) if found else "" for found in ratios)
+    return (
+        f"| {NAMES[row['network']]} | {row['trials']} | {row['steps_per_s'][way]:,.0f} "
+        f"({_WAYS[way]}) | {cells} |"
+    )
+
+
+def sweeps(content: Mapping[str, Any]) -> str:
+    """The README's table of sweeps, from ``sweeps.json``."""
+    return "\n".join(
+        [
+            "| network | trials | cnnjax, steps/s of all trials | times PyTorch in turn | times "
+            "PyTorch in a process a core | in turn, times PyTorch in turn | one program, times "
+            "PyTorch in turn |",
+            "|-|-:|-:|-:|-:|-:|-:|",
+            *map(sweep_line, content["rows"]),
+        ]
+    )
+
+
+def _range(ratio: Mapping[str, float]) -> str:
+    return f"{ratio['median']:.2f} ({ratio['min']:.2f} – {ratio['max']:.2f})"

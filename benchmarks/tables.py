@@ -18,12 +18,16 @@ def render(readme: str) -> str:
         "accuracy": (accuracy.table, "accuracy"),
         "lenet": (speed_tables.steps, "lenet"),
         "lenet_first_step": (speed_tables.first_steps, "lenet"),
+        "sweeps": (speed_tables.sweeps, "sweeps"),
     }
 
     def block(match: re.Match) -> str:
         name = match["name"]
         make, results = makers[name]
-        content = json.loads((RESULTS / f"{results}.json").read_text())
+        path = RESULTS / f"{results}.json"
+        if not path.exists():  # not measured yet
+            return match[0]
+        content = json.loads(path.read_text())
         return f"<!-- table:{name} -->\n{make(content)}\n<!-- end -->"
 
     return re.sub(r"<!-- table:(?P<name>\w+) -->\n.*?<!-- end -->", block, readme, flags=re.S)

@@ -7,10 +7,9 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from benchmarks.contestants import Contestant, Data, Order, hparams, parameters
+from benchmarks.contestants import ALONE, Contestant, Data, Order, Trial, hparams, parameters
 from cnnjax.models.bitmaps import DIGITS
 from cnnjax.models.lenet import C3_CONNECTIONS
-from experiments import lenet
 
 
 def scaled_tanh(x: torch.Tensor) -> torch.Tensor:
@@ -130,23 +129,27 @@ def contestant(
     *,
     variant: str = "eager",
     dropout: bool = True,
+    trial: Trial = ALONE,
+    device: str = "cpu",
 ) -> Contestant:
     """PyTorch: ``variant`` is "eager", "channels_last" or "compiled"; data indexed in memory."""
-    model = build(network, parameters(network), hparams(network, dropout).dropout)
-    inputs = torch.tensor(data["inputs"]).permute(0, 3, 1, 2).contiguous()
-    labels = torch.tensor(data["labels"].astype(np.int64))
+    values = hparams(network, dropout, trial)
+    model = build(network, parameters(network, trial.seed), values.dropout).to(device)
+    # Not copied: trials share the data.
+    inputs = torch.from_numpy(data["inputs"]).permute(0, 3, 1, 2).contiguous().to(device)
+    labels = torch.from_numpy(data["labels"].astype(np.int64)).to(device)
     layout = torch.channels_last if variant == "channels_last" else torch.contiguous_format
     model = model.to(memory_format=layout)
     call = torch.compile(model) if variant == "compiled" else model
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=lenet.Hparams().learning_rate, weight_decay=0.01, fused=True
+        model.parameters(), lr=values.learning_rate, weight_decay=values.weight_decay, fused=True
     )
-    order = Order(len(data["labels"]), batch)
+    order = Order(len(data["labels"]), batch, trial.seed)
 
     def run(steps: int) -> float:
-        losses = torch.zeros(())
+        losses = torch.zeros((), device=device)
         for _ in range(steps):
-            rows = torch.from_numpy(order.next())
+            rows = torch.from_numpy(order.next()).to(device)
             x = prepare(network, inputs[rows]).contiguous(memory_format=layout)
             mean = loss(network, call(x), labels[rows])
             optimizer.zero_grad(set_to_none=True)

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-from jax.sharding import AxisType, NamedSharding, PartitionSpec
+from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
 from cnnjax.data.order import epoch_rows
 from cnnjax.training.compilation import jit
@@ -125,7 +125,7 @@ def fit_together(
     )
     options = {"out_shardings": by_trial}
     start, order, end = jit(start, **options), jit(order, **options), jit(end, **options)
-    advance = _advance(task, devices.one_program, by_trial)
+    advance = steps_together(task, devices.one_program, by_trial)
 
     trials = start(data["inputs"][:1], traced, seed)
     for epoch in range(plan.epochs):
@@ -185,8 +185,12 @@ def _epoch(
     return members[rows], weights
 
 
-def _advance(task: Task, one_program: bool, by_trial: NamedSharding) -> Any:
-    """``advance(carry, data, rows, weights, hparams, active, steps) -> carry``, for all trials."""
+def steps_together(task: Task, one_program: bool, by_trial: Sharding) -> Any:
+    """Compile ``advance(carry, data, rows, weights, hparams, active, steps) -> carry``.
+
+    It is to many trials what :meth:`Devices.program` is to one: all arguments but ``data`` and
+    ``steps`` have a leading trial axis R, which ``by_trial`` places; ``carry`` is donated.
+    """
 
     def step(carry, data, rows, weights, hparams, active):
         after = step_on_rows(task, carry, data, rows, weights, hparams)
