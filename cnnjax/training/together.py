@@ -59,6 +59,37 @@ class Trials:
     diverged_at: jax.Array
 
 
+class ProgramsTogether:
+    """The compiled functions of one task for many trials, which sets of trials share.
+
+    Args:
+        task: what is learned, and how.
+        plan: epochs, batch size, patience and selection.
+        devices: whose devices the trials are divided among.
+        trials: how many are trained at once at most; fewer are filled up with repeats.
+    """
+
+    def __init__(self, task: Task, plan: Plan, devices: Devices, trials: int):
+        self.trials = devices.width(trials)
+        mesh = jax.make_mesh(
+            (len(devices.devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices.devices
+        )
+        self.everywhere = NamedSharding(mesh, PartitionSpec())
+        self.by_trial = NamedSharding(mesh, PartitionSpec(_AXIS))
+        compiled = functools.partial(jit, out_shardings=self.by_trial)
+        self.start = compiled(jax.vmap(functools.partial(_start, task), in_axes=(None, 0, 0)))
+        self.order = compiled(
+            jax.vmap(functools.partial(_epoch, plan.batch_size), in_axes=(0, 0, None))
+        )
+        self.advance = steps_together(task, devices.one_program, self.by_trial)
+        self.end = compiled(
+            jax.vmap(
+                functools.partial(_end_of_epoch, task, plan.patience),
+                in_axes=(0, None, 0, 0, None),
+            )
+        )
+
+
 def fit_together(
     task: Task,
     data: Mapping[str, np.ndarray],
@@ -68,6 +99,7 @@ def fit_together(
     plan: Plan,
     *,
     devices: Devices | None = None,
+    programs: ProgramsTogether | None = None,
 ) -> list[Fitted | Diverged]:
     """Train R trials at once; each agrees, to float tolerance, with :func:`fit` on it alone.
 
@@ -80,62 +112,46 @@ def fit_together(
         seeds: of every trial; ``plan.seed`` is not used.
         plan: epochs, batch size, patience and selection of all.
         devices: whose devices the trials are divided among.
+        programs: compiled before for this task, plan and these devices; by default made for
+            these trials.
 
     Returns:
         For every trial its selected parameters, or why it diverged; "seconds" is its share of the
         time of all.
 
     Raises:
-        ValueError: trials with unequal numbers of training rows, or lists of unequal length.
+        ValueError: trials with unequal numbers of training rows, lists of unequal length, or
+            more trials than ``programs`` has room for.
     """
-    devices = devices or Devices()
+    programs = programs or ProgramsTogether(task, plan, devices or Devices(), len(rows))
     began = time.perf_counter()
     count = len(rows[0]["train"])
     if any(len(trial["train"]) != count for trial in rows):
         sizes = sorted({len(trial["train"]) for trial in rows})
         raise ValueError(f"trials must train on equally many rows; these have {sizes}")
-    if not len(rows) == len(hparams) == len(seeds):
+    if not len(rows) == len(hparams) == len(seeds) <= programs.trials:
         raise ValueError(
-            f"there are {len(rows)} rows, {len(hparams)} hparams and {len(seeds)} seeds"
+            f"there are {len(rows)} rows, {len(hparams)} hparams and {len(seeds)} seeds, and room "
+            f"for {programs.trials}"
         )
-    width = len(devices.devices)
-    padding = [0] * (-len(rows) % width)  # repeats of the first trial, for an even division
-    chosen = [*range(len(rows)), *padding]
-
-    mesh = jax.make_mesh((width,), (_AXIS,), axis_types=(AxisType.Auto,), devices=devices.devices)
-    everywhere = NamedSharding(mesh, PartitionSpec())
-    by_trial = NamedSharding(mesh, PartitionSpec(_AXIS))
-    place = functools.partial(jax.device_put, device=by_trial)
-
-    data = jax.device_put({name: data[name] for name in ("inputs", "labels")}, everywhere)
+    chosen = [*range(len(rows)), *[0] * (programs.trials - len(rows))]
+    place = functools.partial(jax.device_put, device=programs.by_trial)
+    data = jax.device_put({name: data[name] for name in ("inputs", "labels")}, programs.everywhere)
     traced = place(_stack([hparams[i] for i in chosen], jnp.float32))
     seed = place(np.asarray([seeds[i] for i in chosen], np.uint32))
     train = place(np.stack([rows[i]["train"] for i in chosen]).astype(np.int32))
     held_out = place(_batches([rows[i]["validation"] for i in chosen]))
+    steps = -(-count // min(plan.batch_size, count))
 
-    batch_size = min(plan.batch_size, count)
-    steps = -(-count // batch_size)
-    start = jax.vmap(functools.partial(_start, task), in_axes=(None, 0, 0))
-    order = jax.vmap(
-        lambda members, seed, epoch: _epoch(members, seed, epoch, count, batch_size),
-        in_axes=(0, 0, None),
-    )
-    end = jax.vmap(
-        functools.partial(_end_of_epoch, task, plan.patience), in_axes=(0, None, 0, 0, None)
-    )
-    options = {"out_shardings": by_trial}
-    start, order, end = jit(start, **options), jit(order, **options), jit(end, **options)
-    advance = steps_together(task, devices.one_program, by_trial)
-
-    trials = start(data["inputs"][:1], traced, seed)
+    trials = programs.start(data["inputs"][:1], traced, seed)
     for epoch in range(plan.epochs):
-        batches = order(train, seed, np.int32(epoch))
+        batches = programs.order(train, seed, np.int32(epoch))
         progress = trials.progress
-        state, totals = advance(
+        state, totals = programs.advance(
             (progress.state, progress.totals), data, *batches, traced, trials.active, steps
         )
         trials = trials.replace(progress=progress.replace(state=state, totals=totals))
-        trials = end(trials, data, held_out, traced, np.int32(epoch + 1))
+        trials = programs.end(trials, data, held_out, traced, np.int32(epoch + 1))
         if not np.any(trials.active):
             break
     trials = jax.device_get(trials)
@@ -178,10 +194,13 @@ def _start(task: Task, inputs: jax.Array, hparams: Hparams, seed: jax.Array) -> 
 
 
 def _epoch(
-    members: jax.Array, seed: jax.Array, epoch: jax.Array, count: int, batch_size: int
+    batch_size: int, members: jax.Array, seed: jax.Array, epoch: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
-    """One trial's batches: rows of the data int32[S, B], weights float32[S, B]."""
-    rows, weights = epoch_rows(stream(seed, "order"), epoch, count=count, batch_size=batch_size)
+    """One trial's batches of its ``members``: rows int32[S, B], weights float32[S, B]."""
+    count = len(members)
+    rows, weights = epoch_rows(
+        stream(seed, "order"), epoch, count=count, batch_size=min(batch_size, count)
+    )
     return members[rows], weights
 
 
