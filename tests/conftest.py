@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from cnnjax.training.compilation import cache_programs
 from tests.data_files import small_mnist, write_files
 
 # Shapes must match on purpose, never by accident.
@@ -44,6 +45,12 @@ def data_dir(tmp_path_factory):
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("TFDS_DATA_DIR", str(tmp_path_factory.mktemp("data")))
         yield
+
+
+@pytest.fixture(scope="session")
+def kept_programs(data_dir):
+    """Equal programs are compiled once; it holds for the tests that follow too."""
+    cache_programs(Path(os.environ["TFDS_DATA_DIR"]) / "compiled")
 
 
 @pytest.fixture

@@ -1,6 +1,7 @@
 """What becomes of trials that share a task: trained together or one after another."""
 
 import dataclasses
+import itertools
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Literal
 
@@ -89,8 +90,10 @@ class Trainer:
         An error in the middle ends the variations that it met; the others go on.
         """
         size = self._chunk(configs[0]) if configs else 1
-        for first in range(0, len(configs), size):
-            yield from self._train_chunk(configs[first : first + size])
+        for _, alike in itertools.groupby(configs, _division):
+            alike = list(alike)
+            for first in range(0, len(alike), size):
+                yield from self._train_chunk(alike[first : first + size])
 
     def _chunk(self, config: Any) -> int:
         if not self._together:
@@ -154,3 +157,8 @@ class Trainer:
 
     def _split(self, rows: np.ndarray) -> Split:
         return take(self._data["inputs"], self._data["labels"], rows)
+
+
+def _division(config: Any) -> int | None:
+    """What the number of a variation's training rows, equal in a program, depends on."""
+    return None if getattr(config, "fold", None) is None else config.folds
