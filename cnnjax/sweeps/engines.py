@@ -5,7 +5,6 @@ import multiprocessing
 import os
 import signal
 import socket
-import sys
 import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -81,11 +80,10 @@ def on_ray(prepare: Callable[[], None]) -> Engine:
     def run(jobs: Sequence[Job]) -> Iterator[Row]:
         if not jobs:
             return
-        own = not ray.is_initialized()
-        if own:
-            _connect(ray.init)
-        left = {}
+        own, left = not ray.is_initialized(), {}
         try:
+            if own:
+                _connect(ray.init)
             resource = "num_gpus" if ray.cluster_resources().get("GPU") else "num_cpus"
             task = ray.remote(**{resource: 1}, max_retries=_TRIES)(_rows_on_ray)
             shared = ray.put((os.getcwd(), os.environ.get("TFDS_DATA_DIR"), prepare))
@@ -127,8 +125,8 @@ def _connect(init: Callable[..., Any]) -> None:
         where = f"RAY_ADDRESS={address}" if address else "Ray"
         raise UserError(f"{where}: no Ray cluster could be used: {reason(error)}") from None
     if threading.current_thread() is threading.main_thread():
-        # Ray's own handler exits with status 15.
-        signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+        # Ray's own handler aborts the process; a request to end is as good as Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 def _rows_on_ray(job: Job, shared: tuple[str, str | None, Callable[[], None]]) -> list[Row]:
