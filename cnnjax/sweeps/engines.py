@@ -4,12 +4,15 @@ import concurrent.futures
 import multiprocessing
 import os
 import signal
+import socket
 import threading
-from collections.abc import Callable, Iterator, Mapping, Sequence
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
+from typing import Any
 
-from cnnjax.errors import UserError
+from cnnjax.errors import UserError, reason
 from cnnjax.sweeps.jobs import Job, run_job
 from cnnjax.sweeps.rows import Row
 
@@ -48,20 +51,18 @@ def processes(workers: int, prepare: Callable[[], None]) -> Engine:
             except BrokenProcessPool:
                 deaths += 1
                 if deaths == _TRIES:
-                    numbers = [str(trial.number) for job in left.values() for trial in job.trials]
-                    raise UserError(
-                        f"a worker process died {_TRIES} times in a row (out of memory?) at one of "
-                        f"the trials {', '.join(numbers[:8])}; the rows there are, are kept"
-                    ) from None
+                    raise _deaths(_TRIES, left.values()) from None
 
     return run
 
 
 def on_ray(prepare: Callable[[], None]) -> Engine:
-    """Ray's scheduler: the cluster at ``$RAY_ADDRESS``, or this machine where there is none.
+    """Ray's scheduler: the cluster at ``$RAY_ADDRESS``, or that of this machine, or a new one here.
 
-    Every job takes one core, or one GPU where the cluster has GPUs; Ray gives the job of a worker
-    that died to another.
+    The machines of a cluster have the checkout, the current folder and the data under the same
+    paths.  Every job takes one core, or one GPU where the cluster has GPUs; Ray ends the process of
+    a GPU's job with it, so there a job should have many trials.  Ray gives the job of a worker that
+    died to another.
 
     Args:
         prepare: as in :func:`processes`.
@@ -77,21 +78,30 @@ def on_ray(prepare: Callable[[], None]) -> Engine:
         ) from None
 
     def run(jobs: Sequence[Job]) -> Iterator[Row]:
-        own = not ray.is_initialized()
-        if own:
-            ray.init(log_to_driver=False, include_dashboard=False, logging_level="error")
-        resource = "num_gpus" if ray.cluster_resources().get("GPU") else "num_cpus"
-        task = ray.remote(**{resource: 1}, max_retries=_TRIES)(_rows_on_ray)
+        if not jobs:
+            return
+        own, left = not ray.is_initialized(), {}
         try:
-            left = [task.remote(job, prepare) for job in jobs]
+            if own:
+                _connect(ray.init)
+            resource = "num_gpus" if ray.cluster_resources().get("GPU") else "num_cpus"
+            task = ray.remote(**{resource: 1}, max_retries=_TRIES)(_rows_on_ray)
+            shared = ray.put((os.getcwd(), os.environ.get("TFDS_DATA_DIR"), prepare))
+            left = {task.remote(job, shared): job for job in jobs}
             while left:
-                (ended,), left = ray.wait(left)
-                yield from ray.get(ended)
+                (ended,), _ = ray.wait(list(left))
+                rows = ray.get(ended)
+                del left[ended]
+                yield from rows
         except ray.exceptions.WorkerCrashedError:
-            raise UserError(
-                f"a job's worker died {_TRIES + 1} times (out of memory?); the rows there are, are "
-                f"kept"
-            ) from None
+            raise _deaths(_TRIES + 1, [left[ended]]) from None
+        except ray.exceptions.RayTaskError as error:  # its own text has a traceback
+            if isinstance(error.cause, UserError):
+                raise UserError(str(error.cause)) from None
+            kind = type(error.cause).__name__
+            raise UserError(f"a job ended in {kind}: {reason(error.cause)}") from None
+        except ray.exceptions.RayError as error:
+            raise UserError(f"Ray: {reason(error)}") from None
         finally:
             if own:
                 ray.shutdown()
@@ -99,11 +109,44 @@ def on_ray(prepare: Callable[[], None]) -> Engine:
     return run
 
 
-def _rows_on_ray(job: Job, prepare: Callable[[], None]) -> list[Row]:
+def _connect(init: Callable[..., Any]) -> None:
+    """Call ``ray.init`` without its noise; what fails is said in one line."""
+    address = os.environ.get("RAY_ADDRESS", "")
+    host, _, port = address.rpartition(":")
+    try:
+        if port.isdigit() and "/" not in host:
+            # Ray itself takes minutes to notice that nobody listens there.
+            socket.create_connection((host, int(port)), timeout=10).close()
+        with warnings.catch_warnings():
+            # JAX's, of any fork; Ray's is followed by exec.
+            warnings.filterwarnings("ignore", "os.fork", RuntimeWarning)
+            init(log_to_driver=False, include_dashboard=False, logging_level="error")
+    except Exception as error:
+        where = f"RAY_ADDRESS={address}" if address else "Ray"
+        raise UserError(f"{where}: no Ray cluster could be used: {reason(error)}") from None
+    if threading.current_thread() is threading.main_thread():
+        # Ray's own handler aborts the process; a request to end is as good as Ctrl-C.
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
+
+
+def _rows_on_ray(job: Job, shared: tuple[str, str | None, Callable[[], None]]) -> list[Row]:
+    folder, data_dir, prepare = shared
+    # The workers of a cluster that exists already know nothing of our command line's.
+    os.chdir(folder)
+    if data_dir:
+        os.environ["TFDS_DATA_DIR"] = data_dir
     # Ray keeps its worker processes: the backend has started if this is not the first job.
     use_threads(1)
     prepare()
     return _rows(job)
+
+
+def _deaths(times: int, jobs: Iterable[Job]) -> UserError:
+    numbers = [str(trial.number) for job in jobs for trial in job.trials]
+    return UserError(
+        f"a worker process died {times} times in a row (out of memory?) at one of the trials "
+        f"{', '.join(numbers[:8])}; the rows there are, are kept"
+    )
 
 
 def _in_pool(
