@@ -70,6 +70,8 @@ def _run(experiments: ModuleType, argv: list[str]) -> int:
     if values.sweep and values.coordinator:
         raise UserError("--coordinator: is for one training; a sweep on a cluster has --engine=ray")
     config = configuration.override(default, changes)
+    if values.dry_run and not values.sweep:
+        raise UserError("--dry_run: is for a sweep; name one with --sweep")
     if values.sweep:
         if mode not in ("train", "report"):
             raise UserError(f"--mode={mode}: of a sweep there are train and report")

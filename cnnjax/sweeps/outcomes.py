@@ -13,7 +13,7 @@ from cnnjax.data.folds import fold_rows, pool
 from cnnjax.errors import reason
 from cnnjax.training import Devices, Plan, Programs, Task, fit, measure
 from cnnjax.training.loop import Diverged, Fitted
-from cnnjax.training.together import Rows, fit_together, how_many_fit
+from cnnjax.training.together import ProgramsTogether, Rows, fit_together, how_many_fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +72,7 @@ class Trainer:
         self._together = devices.platform != "cpu" if together is None else together
         self._at_once = at_once
         self._programs = Programs(task, devices)
+        self._programs_together: ProgramsTogether | None = None
         self._data, self._rows = pool(splits)
 
     def rows(self, config: Any) -> Rows:
@@ -89,19 +90,20 @@ class Trainer:
 
         An error in the middle ends the variations that it met; the others go on.
         """
-        size = self._chunk(configs[0]) if configs else 1
+        size = self._chunk_size(configs) if self._together and configs else 1
         for _, alike in itertools.groupby(configs, _division):
             alike = list(alike)
             for first in range(0, len(alike), size):
                 yield from self._train_chunk(alike[first : first + size])
 
-    def _chunk(self, config: Any) -> int:
-        if not self._together:
-            return 1
-        if self._at_once is not None:
-            return self._at_once
-        fitting = how_many_fit(self._task, self._data["inputs"], config.hparams, self._plan)
-        return fitting * len(self.devices.devices)
+    def _chunk_size(self, configs: Sequence[Any]) -> int:
+        most = self._at_once
+        if most is None:
+            hparams = configs[0].hparams
+            fitting = how_many_fit(self._task, self._data["inputs"], hparams, self._plan)
+            most = fitting * len(self.devices.devices)
+        chunks = -(-len(configs) // most)
+        return -(-len(configs) // chunks)  # all about equally large: one program serves them
 
     def _train_chunk(self, configs: Sequence[Any]) -> Iterator[Outcome]:
         fit_chunk = self._fit_together if self._together else self._fit_alone
@@ -110,6 +112,7 @@ class Trainer:
             outcomes = [self._outcome(*pair) for pair in zip(configs, fitted, strict=True)]
         except Exception as error:
             if "RESOURCE_EXHAUSTED" in str(error) and len(configs) > 1:
+                self._programs_together = None  # they are as large as before
                 half = len(configs) // 2
                 yield from self._train_chunk(configs[:half])
                 yield from self._train_chunk(configs[half:])
@@ -118,6 +121,10 @@ class Trainer:
         yield from outcomes
 
     def _fit_together(self, configs: Sequence[Any]) -> list[Fitted | Diverged]:
+        programs = self._programs_together
+        if programs is None or programs.trials < len(configs):
+            programs = ProgramsTogether(self._task, self._plan, self.devices, len(configs))
+            self._programs_together = programs
         return fit_together(
             self._task,
             self._data,
@@ -125,7 +132,7 @@ class Trainer:
             [config.hparams for config in configs],
             [config.seed for config in configs],
             self._plan,
-            devices=self.devices,
+            programs=programs,
         )
 
     def _fit_alone(self, configs: Sequence[Any]) -> list[Fitted | Diverged]:

@@ -37,7 +37,7 @@ def carry_out(
         rows = directory.begin(description, say)
         done = {row["id"] for row in rows}
         if rows:
-            say(f"{len(rows)} of {counted(len(trials), 'trial')} are done already")
+            say(f"{len(rows)} of {counted(len(trials), 'trial')} done already")
         progress = _Progress(len(trials), len(rows), say)
         for row in train([trial for trial in trials if trial.id not in done]):
             directory.append_row(TRIALS, row)
