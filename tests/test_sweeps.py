@@ -232,8 +232,8 @@ def test_trials_in_turn_share_their_programs():
     one = traces_of(grid(seed=(0,)))
     assert one > 0
     assert traces_of(grid({"learning_rate": (0.01, 0.05), "dropout": (0.0, 0.4)})) <= one
-    assert traces_of(grid(seed=range(4))) == one
-    assert traces_of(grid(fold=(1,), seed=(0,))) == traces_of(grid(fold=(1,), seed=range(3)))
+    assert traces_of(grid(seed=range(4))) <= one
+    assert traces_of(grid(fold=(1,), seed=range(3))) <= traces_of(grid(fold=(1,), seed=(0,)))
 
 
 def lenet_trials(*sweeps):
