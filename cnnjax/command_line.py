@@ -78,7 +78,7 @@ def _run(experiments: ModuleType, argv: list[str]) -> int:
         places = _places(values, name, config)
         return sweeps.run(values, name, experiment, config, places, argv, prepare_process)
     if mode == "report" and sweeps.is_sweep(values.workdir):
-        return sweeps.report_again(Path(values.workdir))
+        return sweeps.report_again(Path(values.workdir), name, experiment)
     if mode != "train" and values.workdir:
         config = _config_of_run(Path(values.workdir), name, config, changes)
     places = _places(values, name, config)

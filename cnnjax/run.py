@@ -4,6 +4,10 @@ An experiment is a module with ``Config`` (a frozen dataclass), ``plan(config) -
 ``task(config, spec) -> Task``; its config has the fields ``dataset``, ``seed`` and ``hparams``, and
 for cross-validation ``fold``, ``folds`` and ``fold_seed``.  The task is the same for every seed,
 fold and value of a number in ``hparams``: a sweep trains them all by one program.
+
+It may have ``ABLATIONS``, named sweeps; ``rows(config, labels)``, a division of all examples of its
+own (:data:`cnnjax.data.Division`) instead of cross-validation; and ``report(rows, folder)``, which
+adds files to the report of a sweep and returns them.
 """
 
 import contextlib
@@ -92,7 +96,7 @@ def train(
         say = lambda line: None
     processes.from_leader(lambda: run.check(name, config))
     if not processes.from_leader(run.finished):
-        dataset = processes.leader_first(lambda: load_data(config, places))
+        dataset = processes.leader_first(lambda: load_data(experiment, config, places))
         processes.require_same(
             experiment=name,
             config=configuration.to_dict(config),
@@ -127,16 +131,19 @@ def train(
     return processes.from_leader(lambda: run.read("result.json"))
 
 
-def load_data(config: Any, places: Places) -> data.DataSet:
+def load_data(experiment: ModuleType, config: Any, places: Places) -> data.DataSet:
     """The data set that ``config`` names, divided as it says.
 
     Raises:
-        UserError: as :func:`cnnjax.data.load`; a fold that does not exist.
+        UserError: as :func:`cnnjax.data.load` and :func:`cnnjax.data.divide`.
     """
     dataset = data.load(config.dataset, places.data_dir, places.manual_dir)
-    if getattr(config, "fold", None) is None:
-        return dataset
-    return data.cross_validation(dataset, config.fold, config.folds, config.fold_seed)
+    return data.divide(dataset, config, division_of(experiment))
+
+
+def division_of(experiment: ModuleType) -> data.Division:
+    """How the configurations of ``experiment`` divide a data set."""
+    return getattr(experiment, "rows", data.cross_validation)
 
 
 def evaluate(experiment: ModuleType, config: Any, places: Places) -> dict[str, dict[str, float]]:
@@ -148,7 +155,7 @@ def evaluate(experiment: ModuleType, config: Any, places: Places) -> dict[str, d
     Raises:
         UserError: the run is not finished or its model is damaged.
     """
-    dataset = load_data(config, places)
+    dataset = load_data(experiment, config, places)
     params, spec, _ = load_model(RunDirectory(places.workdir))
     if spec != dataset.spec:
         raise UserError(f"{places.workdir}: the model was trained on {spec}, not {dataset.spec}")

@@ -1,5 +1,7 @@
 """Cross-validation: folds by property, their errors, and the digits divided anew."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +9,7 @@ from hypothesis import strategies as st
 
 from cnnjax import data
 from cnnjax.data.dataset import checksum
-from cnnjax.data.folds import cross_validation, fold_rows, pool, stratified_folds
+from cnnjax.data.folds import fold_rows, pool, stratified_folds
 from tests.data_files import in_order, refused
 
 properties = settings(database=None, derandomize=True, deadline=None)
@@ -95,7 +97,11 @@ def test_the_pool_keeps_every_splits_examples():
 def test_digits_divided_anew():
     """1,797 digits: seven folds of 180 and three of 179; nine tenths of the other 1,617 train."""
     digits = data.load("digits")
-    folds = [cross_validation(digits, fold, 10, 0) for fold in range(10)]
+
+    def fold_of(fold, folds, fold_seed):
+        return data.divide(digits, SimpleNamespace(fold=fold, folds=folds, fold_seed=fold_seed))
+
+    folds = [fold_of(fold, 10, 0) for fold in range(10)]
     sizes = [len(dataset.splits["test"]["labels"]) for dataset in folds]
     assert sorted(sizes) == [179] * 3 + [180] * 7
     assert {dataset.spec.examples for dataset in folds} == {1455}
@@ -106,7 +112,7 @@ def test_digits_divided_anew():
     for dataset in folds:
         assert dataset.provenance["sha256"] == checksum(*in_order(dataset))
     sums = [dataset.provenance["sha256"] for dataset in (digits, *folds)]
-    sums.append(cross_validation(digits, 0, 10, 1).provenance["sha256"])
+    sums.append(fold_of(0, 10, 1).provenance["sha256"])
     assert len(set(sums)) == 12
-    assert folds[3].provenance["split"] == "fold 3 of 10, stratified, seed 0"
+    assert folds[3].provenance["split"].endswith("cnnjax.data.folds.cross_validation")
     assert folds[3].provenance["source"] == digits.provenance["source"]

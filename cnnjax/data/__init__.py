@@ -8,10 +8,10 @@ import importlib
 from pathlib import Path
 
 from cnnjax.data.dataset import DataSet, Spec
-from cnnjax.data.folds import cross_validation
+from cnnjax.data.folds import Division, cross_validation, divide
 from cnnjax.errors import UserError, system_reason
 
-__all__ = ["DataSet", "Spec", "cross_validation", "load", "names"]
+__all__ = ["DataSet", "Division", "Spec", "cross_validation", "divide", "load", "names"]
 
 # Data set -> module; imported when asked for, so that no data set's library is paid for by others.
 _MODULES = {

@@ -1,13 +1,29 @@
-"""Cross-validation: all examples of a data set, divided anew into folds."""
+"""All examples of a data set, divided anew as a configuration says; cross-validation.
+
+A division is a function ``(config, labels int[N] of all examples) -> rows``.  An experiment may
+have its own; the one of all others is :func:`cross_validation`.
+"""
 
 import dataclasses
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import numpy as np
 
 from cnnjax.data.dataset import DataSet, Split, stratified_parts, take
 from cnnjax.errors import UserError
 
+Rows = dict[str, np.ndarray]
+"""Which of all examples each split has: split -> int64[n]."""
+
+Division = Callable[[Any, np.ndarray], Rows | None]
+"""``(config, labels int[N] of all examples) -> rows``; None leaves the splits as they are.
+
+Configurations that differ only in seed and fold have equally many training rows: one program
+trains them.
+"""
+
+_ORDER = ("train", "validation", "test")
 _TRAIN_FRACTION = 0.9  # of what is not the fold itself; the rest is its development split
 
 
@@ -40,7 +56,7 @@ def stratified_folds(labels: np.ndarray, folds: int, seed: int) -> list[np.ndarr
     return [np.sort(np.concatenate(deck)[first::folds]) for first in range(folds)]
 
 
-def fold_rows(labels: np.ndarray, fold: int, folds: int, seed: int) -> dict[str, np.ndarray]:
+def fold_rows(labels: np.ndarray, fold: int, folds: int, seed: int) -> Rows:
     """The rows of each split where ``fold`` is the test split: split -> sorted int64[n].
 
     Nine tenths of the others are the training split, equally large for every fold, so that all can
@@ -58,28 +74,46 @@ def fold_rows(labels: np.ndarray, fold: int, folds: int, seed: int) -> dict[str,
     return {"train": others[train], "validation": others[validation], "test": parts[fold]}
 
 
-def pool(splits: Mapping[str, Split]) -> tuple[Split, dict[str, np.ndarray]]:
+def pool(splits: Mapping[str, Split]) -> tuple[Split, Rows]:
     """All examples, those of train, then validation, then test; and where each split's are.
 
     Returns:
         "inputs" [N, ...] and "labels" int32[N]; split -> int64[n].
     """
-    names = [name for name in ("train", "validation", "test") if name in splits]
+    names = [name for name in _ORDER if name in splits]
     ends = np.cumsum([len(splits[name]["labels"]) for name in names])
     rows = dict(zip(names, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
-    keys = ("inputs", "labels")
-    return {key: np.concatenate([splits[name][key] for name in names]) for key in keys}, rows
+    return {key: _joined(splits, key) for key in ("inputs", "labels")}, rows
 
 
-def cross_validation(dataset: DataSet, fold: int, folds: int, seed: int) -> DataSet:
-    """``dataset`` divided anew, with ``fold`` as its test split; see :func:`fold_rows`."""
+def cross_validation(config: Any, labels: np.ndarray) -> Rows | None:
+    """The division by ``config``'s ``fold``, ``folds`` and ``fold_seed``, if it has a fold.
+
+    Raises:
+        UserError: a fold that does not exist.
+    """
+    if getattr(config, "fold", None) is None:
+        return None
+    return fold_rows(labels, config.fold, config.folds, config.fold_seed)
+
+
+def divide(dataset: DataSet, config: Any, division: Division = cross_validation) -> DataSet:
+    """``dataset`` with the splits that ``config`` has by ``division``.
+
+    Raises:
+        UserError: a configuration that does not fit the data.
+    """
+    rows = division(config, _joined(dataset.splits, "labels"))
+    if rows is None:
+        return dataset
     everything, _ = pool(dataset.splits)
-    rows = fold_rows(everything["labels"], fold, folds, seed)
+    how = f"all examples divided anew by {division.__module__}.{division.__qualname__}"
     return dataclasses.replace(
         dataset,
         splits={name: take(**everything, rows=chosen) for name, chosen in rows.items()},
-        provenance={
-            **dataset.provenance,
-            "split": f"fold {fold} of {folds}, stratified, seed {seed}",
-        },
+        provenance={**dataset.provenance, "split": how},
     ).with_checksum()
+
+
+def _joined(splits: Mapping[str, Split], key: str) -> np.ndarray:
+    return np.concatenate([splits[name][key] for name in _ORDER if name in splits])

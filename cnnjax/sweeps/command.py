@@ -50,9 +50,19 @@ def is_sweep(workdir: str | None) -> bool:
     return workdir is not None and (Path(workdir) / DESCRIPTION).exists()
 
 
-def report_again(workdir: Path, baseline: Mapping[str, Any] | None = None) -> int:
-    """``--mode=report``: tables and pictures from the rows; the exit status."""
-    print("\n".join(map(str, report(SweepDirectory(workdir), baseline))))
+def report_again(
+    workdir: Path, name: str, experiment: ModuleType, baseline: Mapping[str, Any] | None = None
+) -> int:
+    """``--mode=report``: tables and pictures from the rows; the exit status.
+
+    Raises:
+        UserError: a folder without a sweep, or with one of another experiment.
+    """
+    directory = SweepDirectory(workdir)
+    if (stored := directory.read(DESCRIPTION)["experiment"]) != name:
+        raise UserError(f"--workdir={workdir}: holds a sweep of --experiment={stored}")
+    files = report(directory, baseline, getattr(experiment, "report", None))
+    print("\n".join(map(str, files)))
     return 0
 
 
@@ -113,7 +123,7 @@ def run(
     if not values.workdir:
         places = dataclasses.replace(places, workdir=request.default_path())
     if values.mode == "report":
-        return report_again(places.workdir, baseline)
+        return report_again(places.workdir, name, experiment, baseline)
     prepare(places)
     options = _engine(values, len(trials), functools.partial(prepare, places))
     say = functools.partial(print, flush=True)

@@ -97,7 +97,8 @@ def run_sweep(
     def train(trials: Sequence[Trial]) -> Iterator[Row]:
         return engine(_jobs(request, places, trials, job_size, together, at_once))
 
-    return carry_out(directory, description, request.trials, train, say)
+    own = getattr(request.module, "report", None)
+    return carry_out(directory, description, request.trials, train, say, own)
 
 
 def label(trial: Trial) -> str:

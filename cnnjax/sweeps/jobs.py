@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cnnjax import config as configuration
-from cnnjax.data import DataSet, cross_validation, load
-from cnnjax.run import Places
+from cnnjax.data import DataSet, divide, load
+from cnnjax.run import Places, division_of
 from cnnjax.run_directory import command, source_revision, versions
 from cnnjax.sweeps.outcomes import Trainer
 from cnnjax.sweeps.rows import Row
@@ -79,15 +79,13 @@ def open_bench(
     """
     experiment = importlib.import_module(module)
     dataset = _load(config.dataset, places.data_dir, places.manual_dir)
-    spec = dataset.spec
-    if getattr(config, "fold", None) is not None:
-        divided = cross_validation(dataset, config.fold, config.folds, config.fold_seed)
-        spec = divided.spec
+    division = division_of(experiment)
     trainer = Trainer(
-        experiment.task(config, spec),
+        experiment.task(config, divide(dataset, config, division).spec),
         dataset.splits,
         experiment.plan(config),
         Devices(places.parallel),
+        division=division,
         together=together,
         at_once=at_once,
     )

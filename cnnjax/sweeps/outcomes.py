@@ -9,7 +9,7 @@ import jax
 import numpy as np
 
 from cnnjax.data.dataset import Split, take
-from cnnjax.data.folds import fold_rows, pool
+from cnnjax.data.folds import Division, cross_validation, pool
 from cnnjax.errors import reason
 from cnnjax.training import Devices, Plan, Programs, Task, fit, measure
 from cnnjax.training.loop import Diverged, Fitted
@@ -42,15 +42,16 @@ class Outcome:
 class Trainer:
     """One task on one copy of its data, ready to train any of its variations.
 
-    A variation is a configuration, of which ``hparams`` and ``seed`` are read and, if it has a
-    ``fold`` that is not None, ``fold``, ``folds`` and ``fold_seed``.
+    A variation is a configuration, of which ``hparams`` and ``seed`` are read and what ``division``
+    divides the examples by: ``fold``, ``folds`` and ``fold_seed``, unless it is another.
 
     Args:
         task: what is learned, and how.
         splits: "train", "validation" and, if it is to be measured, "test", each with "inputs"
-            [N, ...] and "labels" int32[N]; with a fold they are all divided anew.
+            [N, ...] and "labels" int32[N].
         plan: for all variations; its seed is not used.
         devices: where.
+        division: of all examples anew, as a variation says.
         together: train variations in one program instead of one after another by the same
             programs; by default on accelerators, which a small network leaves idle.  On CPU the
             working set of many leaves the cache, and kernels of their own make a convolution a
@@ -65,12 +66,14 @@ class Trainer:
         plan: Plan,
         devices: Devices,
         *,
+        division: Division = cross_validation,
         together: bool | None = None,
         at_once: int | None = None,
     ):
         self._task, self._plan, self.devices = task, plan, devices
         self._together = devices.platform != "cpu" if together is None else together
         self._at_once = at_once
+        self._division = division
         self._programs = Programs(task, devices)
         self._programs_together: ProgramsTogether | None = None
         self._data, self._rows = pool(splits)
@@ -79,11 +82,10 @@ class Trainer:
         """Which of all examples each split of a variation has: split -> int64[n].
 
         Raises:
-            UserError: a fold that does not exist.
+            UserError: a variation that does not fit the data, as a fold that does not exist.
         """
-        if getattr(config, "fold", None) is None:
-            return self._rows
-        return fold_rows(self._data["labels"], config.fold, config.folds, config.fold_seed)
+        rows = self._division(config, self._data["labels"])
+        return self._rows if rows is None else rows
 
     def train(self, configs: Sequence[Any]) -> Iterator[Outcome]:
         """The outcome of each variation, in order and as soon as there is one.
@@ -91,10 +93,14 @@ class Trainer:
         An error in the middle ends the variations that it met; the others go on.
         """
         size = self._chunk_size(configs) if self._together and configs else 1
-        for _, alike in itertools.groupby(configs, _division):
+        for _, alike in itertools.groupby(configs, self._training_rows):
             alike = list(alike)
             for first in range(0, len(alike), size):
                 yield from self._train_chunk(alike[first : first + size])
+
+    def _training_rows(self, config: Any) -> int:
+        """How many there are: equally many in a program, where trials are trained together."""
+        return len(self.rows(config)["train"]) if self._together else 0
 
     def _chunk_size(self, configs: Sequence[Any]) -> int:
         most = self._at_once
@@ -164,8 +170,3 @@ class Trainer:
 
     def _split(self, rows: np.ndarray) -> Split:
         return take(self._data["inputs"], self._data["labels"], rows)
-
-
-def _division(config: Any) -> int | None:
-    """What the number of a variation's training rows, equal in a program, depends on."""
-    return None if getattr(config, "fold", None) is None else config.folds

@@ -11,6 +11,8 @@ from cnnjax.sweeps.trials import Trial
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
+Report = Callable[[Sequence[Row], Path], Sequence[Path]]
+"""``(rows, folder) -> files``: what an experiment adds to the report of its sweeps."""
 
 
 def carry_out(
@@ -19,6 +21,7 @@ def carry_out(
     trials: Sequence[Trial],
     train: Callable[[Sequence[Trial]], Iterable[Row]],
     say: Say,
+    own: Report | None = None,
 ) -> list[Row]:
     """Train the trials without a row in ``directory``, keep each row, and write the report.
 
@@ -28,6 +31,7 @@ def carry_out(
         trials: all of them.
         train: trials -> the row of each as soon as there is one.
         say: receives lines for the user.
+        own: adds to the report.
 
     Returns:
         The rows of all trials, in their order.
@@ -44,23 +48,30 @@ def carry_out(
             rows.append(row)
             progress.row(row)
         rows.sort(key=lambda row: row["trial"])
-        report(directory)
+        report(directory, own=own)
     return rows
 
 
-def report(directory: SweepDirectory, baseline: Mapping[str, Any] | None = None) -> list[Path]:
+def report(
+    directory: SweepDirectory,
+    baseline: Mapping[str, Any] | None = None,
+    own: Report | None = None,
+) -> list[Path]:
     """Make the tables and pictures of a sweep from its rows; returns the files.
 
     Args:
         directory: the sweep's.
         baseline: another than sweep.json names.
+        own: adds to the report.
     """
     # Not at import: matplotlib takes longer than the rest together.
     from cnnjax.reports.sweep_report import write_sweep_report
 
     description = directory.read(DESCRIPTION)
     description["baseline"] = baseline or description["baseline"]
-    return write_sweep_report(directory.path, directory.rows(TRIALS), description)
+    rows = directory.rows(TRIALS)
+    files = write_sweep_report(directory.path, rows, description)
+    return [*files, *own(rows, directory.path)] if own else files
 
 
 def label_of(changes: Any) -> str:

@@ -1,0 +1,126 @@
+"""Networks held against a paper's: weights beside accuracy, as a table and as a picture."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from cnnjax.directory import write_text
+from cnnjax.reports import sweep_axes
+from cnnjax.reports.statistics import Summary, compare, summarize
+from cnnjax.reports.sweep_tables import escape
+
+
+@dataclasses.dataclass(frozen=True)
+class Network:
+    """A network, what it is made of, and how often it is right.
+
+    Attributes:
+        name: as the paper has it.
+        links: connections for one example, biases included.
+        parameters: trained numbers.
+        published: the paper's accuracy in percent.
+        measured: trial -> accuracy in percent; trials of the same name are paired.
+    """
+
+    name: str
+    links: int
+    parameters: int
+    published: float
+    measured: Mapping[Any, float]
+
+    @property
+    def summary(self) -> Summary:
+        """Of the accuracies."""
+        return summarize(list(self.measured.values()))
+
+
+def write_networks(
+    folder: Path, networks: Sequence[Network], title: str, source: str
+) -> list[Path]:
+    """Write ``networks.md`` and ``networks.png``; returns the files.
+
+    Args:
+        folder: where.
+        networks: in the paper's order.
+        title: of table and picture.
+        source: of the published numbers.
+    """
+    table, picture = folder / "networks.md", folder / "networks.png"
+    write_text(table, markdown_table(networks, title, source))
+    weights_figure(networks, title, source).savefig(picture, dpi=120)
+    return [table, picture]
+
+
+def markdown_table(networks: Sequence[Network], title: str, source: str) -> str:
+    """A line for each network, compared with the one above it."""
+    header = [
+        "network", "links", "free parameters", "% correct (mean ± sd)", "95 % CI", "n",
+        "against the one above, points", escape(source),
+    ]  # fmt: skip
+    lines = [f"# {escape(title)}", "", _line(header), "|-" + "|-:" * (len(header) - 1) + "|"]
+    for above, network in zip([None, *networks], networks, strict=False):
+        found = network.summary
+        mean = "–" if found.mean is None else f"{found.mean:.1f}"
+        if found.sd is not None:
+            mean += f" ± {found.sd:.1f}"
+        cells = [
+            escape(network.name), f"{network.links:,}", f"{network.parameters:,}", mean,
+            "–" if found.low is None else f"{found.low:.1f} – {found.high:.1f}",
+            str(found.count), _against(network, above), f"{network.published:.1f}",
+        ]  # fmt: skip
+        lines.append(_line(cells))
+    notes = [
+        "",
+        "- sd is the sample's, the interval Student's t for the mean over n trials.",
+        "- Against the one above: mean difference (positive is better) and p of a two-sided paired "
+        "t-test over the draws that both have.",
+    ]
+    return "\n".join([*lines, *notes]) + "\n"
+
+
+def weights_figure(networks: Sequence[Network], title: str, source: str) -> Figure:
+    """Accuracy against the number of free parameters, for every trial, on average and published."""
+    figure = Figure(figsize=(7.6, 4.6), layout="constrained")
+    ax = figure.subplots()
+    for index, network in enumerate(networks):
+        color, x, found = f"C{index}", network.parameters, network.summary
+        ax.plot(
+            x * 1.02 ** sweep_axes.jitter(found.count), list(network.measured.values()), "o",
+            color=color, markersize=4, markeredgewidth=0, alpha=0.3,
+        )  # fmt: skip
+        if found.mean is not None:
+            half = [found.high - found.mean] if found.high is not None else None
+            ax.errorbar(
+                [x], [found.mean], half, fmt="D", color=color, capsize=4, markersize=6,
+                markeredgecolor="white", label=f"{network.name}: {found.mean:.1f} %", zorder=3,
+            )  # fmt: skip
+        ax.plot(x, network.published, "*", color=color, markersize=12, markeredgecolor="0.2")
+    ax.plot([], [], "o", color="0.5", markersize=4, alpha=0.5, label="trials")
+    ax.plot([], [], "*", color="0.7", markersize=12, markeredgecolor="0.2", label=source)
+    ax.set_xscale("log")
+    ax.xaxis.set_minor_locator(NullLocator())
+    counts = [network.parameters for network in networks]
+    ax.set_xticks(counts, [f"{count:,}" for count in counts], rotation=45, fontsize=9)
+    ax.set(xlabel="free parameters (logarithmic)", ylabel="correct on test images (%)")
+    ax.set_title(title, fontsize=10)
+    ax.grid(alpha=0.3)
+    figure.legend(loc="outside right upper", fontsize=9)
+    return figure
+
+
+def _line(cells: Sequence[str]) -> str:
+    return f"| {' | '.join(cells)} |"
+
+
+def _against(network: Network, above: Network | None) -> str:
+    found = above and compare(network.measured, above.measured)
+    if not found:
+        return "–"
+    p = ""
+    if found.p is not None:
+        p = " (p < 0.001)" if found.p < 0.001 else f" (p = {found.p:.3f})"
+    return f"{round(found.difference, 1) + 0.0:+.1f}{p}"
