@@ -30,6 +30,10 @@ Known deviations
   networks: the rate of the highest validation accuracy, averaged over the five, on 12 draws of
   digits (seeds from 1000 on): 92.04 %, to 91.91 with 0.02 and 92.03 with 0.04.  Each network's own
   best rate differs (Net-1's is lower, Net-3's higher), by about one point of that accuracy.
+  All draws are from the same 1,797 images, so those that chose the rate are among the table's
+  test images, too.
+* --mode=predict gives softmax of the outputs, which are no logits here: take its order, not its
+  probabilities.
 * Biases start at zero; the paper draws all weights.
 * The numbers, "320 training and 160 test images" and "80.0 ... 98.4", are those that secondary
   sources repeat; 30 passes are remembered, not confirmed.
