@@ -20,6 +20,9 @@ from cnnjax.errors import UserError
 
 C = TypeVar("C")
 
+REPLICATES = ("seed", "fold", "fold_seed")
+"""The fields that repeat a setting of a sweep instead of changing it."""
+
 
 def setting(
     default: Any,

@@ -1,5 +1,6 @@
 """What concerns a whole process is tested in one of its own."""
 
+import json
 import os
 import subprocess
 import sys
@@ -18,3 +19,12 @@ def child(code, *arguments, **environment):
         text=True,
         timeout=120,
     )
+
+
+def rows_of_module(name):
+    """What ``python -m name`` prints: a JSON value a line."""
+    finished = subprocess.run(
+        [sys.executable, "-m", name], cwd=ROOT, capture_output=True, text=True, timeout=300
+    )
+    assert finished.returncode == 0, finished.stderr[-2000:]
+    return [json.loads(line) for line in finished.stdout.splitlines()]

@@ -60,6 +60,15 @@ def files(tmp_path):
 
 
 @pytest.fixture
+def elsewhere(tmp_path, monkeypatch):
+    """Default folders are made in a temporary one."""
+    folder = tmp_path / "here"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    return folder
+
+
+@pytest.fixture
 def x64():
     """Float64 exists."""
     with jax.enable_x64(True):

@@ -18,6 +18,9 @@ from cnnjax import data
 from cnnjax.command_line import main
 from cnnjax.config import settings
 from experiments.lenet import Config
+from tests.mistakes import refused
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 ROOT = Path(__file__).parent.parent
 RUN = ["--experiment=lenet", "--config.model=lenet1", "--config.epochs=2"]
@@ -29,24 +32,6 @@ def finished(tmp_path_factory):
     workdir = tmp_path_factory.mktemp("finished") / "run"
     assert main(experiments, [*RUN, f"--workdir={workdir}"]) == 0
     return workdir
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """Default run directories are made in a temporary folder."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def refused(capsys, *argv) -> str:
-    """The message for a mistake: status 2, one line, no traceback."""
-    assert main(experiments, list(map(str, argv))) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 def test_without_flags_there_is_an_overview(capsys):

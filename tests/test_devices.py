@@ -1,26 +1,15 @@
 """Every way to run the step agrees with one device, to 1e-6, in a child with 8 devices."""
 
-import json
-import subprocess
-import sys
-from pathlib import Path
-
 import pytest
 
 from cnnjax.errors import UserError
 from cnnjax.training import Devices
-
-ROOT = Path(__file__).parent.parent
+from tests.child_process import rows_of_module
 
 
 @pytest.fixture(scope="module")
 def rows():
-    child = subprocess.run(
-        [sys.executable, "-m", "tests.devices_child"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert child.returncode == 0, child.stderr[-2000:]
-    return [json.loads(line) for line in child.stdout.splitlines()]
+    return rows_of_module("tests.devices_child")
 
 
 @pytest.mark.parametrize("way", ["sharded", "shard_map", "pmap"])

@@ -14,29 +14,14 @@ import pytest
 import experiments
 from cnnjax.command_line import main
 from experiments.lenet import ABLATIONS
+from tests.mistakes import refused
+
+pytestmark = pytest.mark.usefixtures("elsewhere")
 
 ROOT = Path(__file__).parent.parent
 LENET = ["--experiment=lenet", "--config.model=lenet1", "--config.epochs=1"]
 SWEEP = [*LENET, "--sweep=seed=0:3"]
 IN_TURN, PROCESSES = "--trials_in=in_turn", "--trials_in=processes"
-
-
-@pytest.fixture(autouse=True)
-def elsewhere(tmp_path, monkeypatch):
-    """Default folders are made in a temporary one."""
-    folder = tmp_path / "here"
-    folder.mkdir()
-    monkeypatch.chdir(folder)
-    return folder
-
-
-def refused(capsys, *argv) -> str:
-    """The message for a mistake: status 2, one line, no traceback."""
-    assert main(experiments, list(map(str, argv))) == 2
-    captured = capsys.readouterr()
-    assert captured.err.startswith("error: ")
-    assert captured.err.count("\n") == 1
-    return captured.err
 
 
 def rows_of(folder: Path) -> list[dict]:

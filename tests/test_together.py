@@ -2,9 +2,6 @@
 
 import dataclasses
 import functools
-import json
-import subprocess
-import sys
 
 import jax
 import numpy as np
@@ -14,7 +11,7 @@ from cnnjax.data.folds import fold_rows, pool
 from cnnjax.training import Devices, Plan, Programs, fit
 from cnnjax.training.loop import Diverged
 from cnnjax.training.together import fit_together
-from tests.child_process import ROOT
+from tests.child_process import rows_of_module
 from tests.training_task import Hparams, small_splits, small_task
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
@@ -146,12 +143,7 @@ def test_lists_that_do_not_match_are_refused():
 @pytest.fixture(scope="module")
 def divided():
     """Comparisons in a process with 8 simulated devices."""
-    finished = subprocess.run(
-        [sys.executable, "-m", "tests.together_child"],
-        cwd=ROOT, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert finished.returncode == 0, finished.stderr[-2000:]
-    return [json.loads(line) for line in finished.stdout.splitlines()]
+    return rows_of_module("tests.together_child")
 
 
 @pytest.mark.parametrize("width", [2, 8])

@@ -9,6 +9,8 @@ import numpy as np
 
 Split = Mapping[str, np.ndarray]
 
+SPLITS = ("train", "validation", "test")
+
 
 @dataclasses.dataclass(frozen=True)
 class Spec:
@@ -51,11 +53,7 @@ class DataSet:
 
     def with_checksum(self) -> "DataSet":
         """The same, with the "sha256" of all arrays: inputs and labels of every split in order."""
-        arrays = [
-            self.splits[split][key]
-            for split in ("train", "validation", "test")
-            for key in ("inputs", "labels")
-        ]
+        arrays = [self.splits[split][key] for split in SPLITS for key in ("inputs", "labels")]
         return dataclasses.replace(
             self, provenance={**self.provenance, "sha256": checksum(*arrays)}
         )

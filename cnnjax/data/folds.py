@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.data.dataset import DataSet, Split, stratified_parts, take
+from cnnjax.data.dataset import SPLITS, DataSet, Split, stratified_parts, take
 from cnnjax.errors import UserError
 
 Rows = dict[str, np.ndarray]
@@ -23,7 +23,6 @@ Configurations that differ only in seed and fold have equally many training rows
 trains them.
 """
 
-_ORDER = ("train", "validation", "test")
 _TRAIN_FRACTION = 0.9  # of what is not the fold itself; the rest is its development split
 
 
@@ -80,7 +79,7 @@ def pool(splits: Mapping[str, Split]) -> tuple[Split, Rows]:
     Returns:
         "inputs" [N, ...] and "labels" int32[N]; split -> int64[n].
     """
-    names = [name for name in _ORDER if name in splits]
+    names = [name for name in SPLITS if name in splits]
     ends = np.cumsum([len(splits[name]["labels"]) for name in names])
     rows = dict(zip(names, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
     return {key: _joined(splits, key) for key in ("inputs", "labels")}, rows
@@ -116,4 +115,4 @@ def divide(dataset: DataSet, config: Any, division: Division = cross_validation)
 
 
 def _joined(splits: Mapping[str, Split], key: str) -> np.ndarray:
-    return np.concatenate([splits[name][key] for name in _ORDER if name in splits])
+    return np.concatenate([splits[name][key] for name in SPLITS if name in splits])

@@ -16,7 +16,6 @@ from scipy import special
 
 from cnnjax import config
 
-REPLICATE_AXES = ("seed", "fold", "fold_seed")
 _ROUNDING = 1e-12  # a spread below this share of the values is rounding, not variance
 
 
@@ -145,12 +144,12 @@ class SweepResults:
             for path in trial.changes.keys() & own.keys():
                 self._typed[path, str(trial.changes[path])] = _frozen(own[path])
         paths = list(dict.fromkeys(path for trial in trials for path in trial.changes))
-        axes = [path for path in paths if path not in REPLICATE_AXES]
+        axes = [path for path in paths if path not in config.REPLICATES]
 
         grouped: dict[tuple, dict[tuple, Trial]] = {}
         for trial in trials:
             replicates = grouped.setdefault(self._values(trial, axes), {})
-            key = self._values(trial, REPLICATE_AXES)
+            key = self._values(trial, config.REPLICATES)
             if key not in replicates or replicates[key].row is None:
                 replicates[key] = trial
         self.settings = [
@@ -163,7 +162,7 @@ class SweepResults:
         }
         self.replicate_axes = {
             path: list(dict.fromkeys(key[i] for s in self.settings for key in s.replicates))
-            for i, path in enumerate(REPLICATE_AXES)
+            for i, path in enumerate(config.REPLICATES)
             if path in paths
         }
         self.baseline = self._baseline(sweep.get("baseline"))

@@ -8,14 +8,16 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import jax
 from absl import flags
 
 from cnnjax.errors import UserError
+from cnnjax.sweeps import engines, language
 from cnnjax.sweeps.axes import Sweep
 from cnnjax.sweeps.directory import DESCRIPTION, SweepDirectory
-from cnnjax.sweeps.language import parse
-from cnnjax.sweeps.rows import Row, counted, label_of, report
-from cnnjax.sweeps.trials import Trial, trials_of
+from cnnjax.sweeps.experiment import Request, plan_text, run_sweep
+from cnnjax.sweeps.rows import Row, counted, report
+from cnnjax.sweeps.trials import Trial, label_of, trials_of
 
 ENGINES = ("local", "ray")
 WAYS = ("auto", "processes", "one_program", "in_turn")
@@ -77,7 +79,7 @@ def baseline_of(
     if not texts:
         return None
     flag = " ".join(f"--baseline={text}" for text in texts)
-    named = parse(texts, {}, flag="baseline")
+    named = language.parse(texts, {}, flag="baseline")
     if len(named) > 1:
         raise UserError(f"{flag}: names {len(named)} settings; it must be one value for each path")
     (only,) = trials_of(config, named)
@@ -110,11 +112,7 @@ def run(
     if _LIST in values.sweep:
         print(_listing(name, ablations))
         return 0
-    trials = trials_of(config, parse(values.sweep, ablations))
-    # Not at import: the overview, --help and the list need neither jax nor data sets.
-
-    from cnnjax.sweeps.experiment import Request, plan_text, run_sweep
-
+    trials = trials_of(config, language.parse(values.sweep, ablations))
     baseline = baseline_of(config, trials, values.baseline)
     if values.dry_run:
         print(plan_text(trials))
@@ -136,16 +134,12 @@ def run(
             file=sys.stderr,
         )
         return 130
-    print(f"\n{(places.workdir / 'summary.md').read_text()}\nin {places.workdir}")
+    print(f"\n{(places.workdir / 'summary.md').read_text(encoding='utf-8')}\nin {places.workdir}")
     return _status(rows)
 
 
 def _engine(values: flags.FlagValues, trials: int, prepare: Callable[[], None]) -> dict[str, Any]:
     """The arguments of ``run_sweep`` that say who trains, and how many trials at once."""
-    import jax
-
-    from cnnjax.sweeps import engines
-
     way, at_once = values.trials_in, values.trials_at_once
     together = {"auto": None, "one_program": True}.get(way, False)
     if values.engine == "ray":
@@ -179,8 +173,6 @@ def _status(rows: Sequence[Row]) -> int:
 
 def _listing(name: str, ablations: Mapping[str, Sweep]) -> str:
     """The ablations of an experiment: what each varies, and how many trials it has."""
-    from cnnjax.sweeps import language
-
     lines = [f"ablations of {name} (--sweep=NAME):"] if ablations else [f"{name} names no ablation"]
     for ablation, sweep in ablations.items():
         values: dict[str, list[Any]] = {}

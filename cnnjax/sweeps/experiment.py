@@ -12,8 +12,8 @@ from cnnjax.run import Places
 from cnnjax.sweeps.directory import SweepDirectory, default_path
 from cnnjax.sweeps.engines import Engine
 from cnnjax.sweeps.jobs import Job, circumstances, open_bench
-from cnnjax.sweeps.rows import Row, Say, carry_out, counted, label_of
-from cnnjax.sweeps.trials import Trial, groups, shared
+from cnnjax.sweeps.rows import Row, Say, carry_out, counted
+from cnnjax.sweeps.trials import Trial, groups, label_of, shared
 
 
 @dataclasses.dataclass(frozen=True)
@@ -61,7 +61,7 @@ def plan_text(trials: Sequence[Trial]) -> str:
     lines = [f"{counted(len(trials), 'trial')} in {counted(len(programs), 'compiled program')}"]
     for number, group in enumerate(programs):
         lines += ["", f"program {number + 1}: {counted(len(group), 'trial')}"]
-        lines += [f"  {trial.number:4}  {label(trial)}" for trial in group]
+        lines += [f"  {trial.number:4}  {label_of(trial.changes)}" for trial in group]
     return "\n".join(lines)
 
 
@@ -101,11 +101,6 @@ def run_sweep(
     return carry_out(directory, description, request.trials, train, say, own)
 
 
-def label(trial: Trial) -> str:
-    """What a trial changes, in one line."""
-    return label_of(trial.changes)
-
-
 def _check_trials(request: Request, places: Places, say: Say) -> dict[str, str]:
     """Open every program's data and task and every trial's fold; data set -> checksum.
 
@@ -119,7 +114,9 @@ def _check_trials(request: Request, places: Places, say: Say) -> dict[str, str]:
             try:
                 trainer.rows(trial.config)
             except UserError as error:
-                raise UserError(f"trial {trial.number} ({label(trial)}): {error}") from None
+                raise UserError(
+                    f"trial {trial.number} ({label_of(trial.changes)}): {error}"
+                ) from None
         if config.dataset not in checksums:
             say(dataset.describe())
             checksums[config.dataset] = dataset.provenance["sha256"]

@@ -13,7 +13,7 @@ from cnnjax.sweeps.directory import SweepDirectory
 from cnnjax.sweeps.jobs import circumstances, train_rows
 from cnnjax.sweeps.outcomes import Trainer
 from cnnjax.sweeps.rows import Row, carry_out
-from cnnjax.sweeps.trials import REPLICATES, trials_of
+from cnnjax.sweeps.trials import trials_of
 from cnnjax.training import Devices, Plan, Task
 
 
@@ -88,5 +88,5 @@ def run(
 
 def _with_paths(changes: Changes) -> Changes:
     """Names of ``hparams``'s fields as paths of the configuration."""
-    own = {*REPLICATES, *(path for path in changes if path.startswith("hparams."))}
+    own = {*configuration.REPLICATES, *(path for path in changes if path.startswith("hparams."))}
     return {path if path in own else f"hparams.{path}": value for path, value in changes.items()}

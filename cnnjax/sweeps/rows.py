@@ -5,9 +5,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from cnnjax import config as configuration
 from cnnjax.sweeps.directory import DESCRIPTION, TRIALS, SweepDirectory
-from cnnjax.sweeps.trials import Trial
+from cnnjax.sweeps.trials import Trial, label_of
 
 Row = dict[str, Any]
 Say = Callable[[str], None]
@@ -72,11 +71,6 @@ def report(
     rows = directory.rows(TRIALS)
     files = write_sweep_report(directory.path, rows, description)
     return [*files, *own(rows, directory.path)] if own else files
-
-
-def label_of(changes: Any) -> str:
-    """Changes in one line."""
-    return " ".join(f"{path}={configuration.to_text(value)}" for path, value in changes.items())
 
 
 def counted(count: int, noun: str) -> str:

@@ -10,9 +10,6 @@ from cnnjax import config as configuration
 from cnnjax.errors import UserError
 from cnnjax.sweeps.axes import Changes, Sweep
 
-REPLICATES = ("seed", "fold", "fold_seed")
-"""The fields that repeat a setting instead of changing it."""
-
 
 @dataclasses.dataclass(frozen=True)
 class Trial:
@@ -48,7 +45,7 @@ def trials_of(config: Any, sweep: Sweep) -> list[Trial]:
         if (other := first.setdefault(trial.id, trial.number)) != trial.number:
             raise UserError(
                 f"trials {other} and {trial.number} of the sweep are the same configuration "
-                f"({', '.join(f'{path}={value}' for path, value in trial.changes.items())})"
+                f"({label_of(trial.changes)})"
             )
     return trials
 
@@ -57,6 +54,11 @@ def _trial(config: Any, number: int, changes: Changes) -> Trial:
     changed = configuration.override(config, changes)
     leaves = configuration.settings(changed)
     return Trial(number, {path: leaves[path].value for path in changes}, changed)
+
+
+def label_of(changes: Mapping[str, Any]) -> str:
+    """Changes in one line."""
+    return " ".join(f"{path}={configuration.to_text(value)}" for path, value in changes.items())
 
 
 def groups(trials: Iterable[Trial]) -> list[list[Trial]]:
@@ -79,7 +81,7 @@ def shared(config: Any) -> Any:
     traced = {
         path: default.value
         for path, default in defaults.items()
-        if path in REPLICATES
+        if path in configuration.REPLICATES
         or (path.startswith("hparams.") and _number(default) and _number(leaves[path]))
     }
     if leaves.get("fold") and leaves["fold"].value is not None:
