@@ -5,10 +5,12 @@ nothing under ``jit``.
 """
 
 from cnnjax.models.lenet import LeNet1, LeNet5, ModernLeNet
+from cnnjax.models.sentence import SentenceCNN
 from cnnjax.models.strategies import Net1, Net2, Net3, Net4, Net5
 from cnnjax.models.summary import LayerSummary, summarize
 
 __all__ = [
     "LayerSummary", "LeNet1", "LeNet5", "ModernLeNet",
-    "Net1", "Net2", "Net3", "Net4", "Net5", "summarize",
+    "Net1", "Net2", "Net3", "Net4", "Net5", "SentenceCNN",
+    "summarize",
 ]  # fmt: skip

@@ -9,6 +9,7 @@ fastest for the platform it is compiled for; they agree in value and in gradient
 from cnnjax.ops.convolution import add_bias, conv, convolve, local_conv
 from cnnjax.ops.convolution_pooling import conv_pool
 from cnnjax.ops.elementwise import dropout, scaled_tanh
+from cnnjax.ops.lookup_convolution import max_of_lookup_conv
 from cnnjax.ops.lowerings import plain_lowerings
 from cnnjax.ops.pooling import (
     k_max_over_time,
@@ -26,6 +27,7 @@ __all__ = [
     "dropout",
     "k_max_over_time",
     "local_conv",
+    "max_of_lookup_conv",
     "max_over_time",
     "max_pool",
     "mean_pool",

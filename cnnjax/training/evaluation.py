@@ -1,20 +1,53 @@
 """Exact evaluation: every example once, for any batch size and any number of devices."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
+from cnnjax.training import lookup
 from cnnjax.training.devices import Devices
 from cnnjax.training.task import Hparams, Task
 
 _BATCH = 512
+_ROW_STEP = 512  # rows of a table are rounded up to a multiple of it: few programs
 
 
 def predict(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndarray]:
     """Compile ``(params, inputs [N, ...]) -> logits float32[N, K]``."""
+    if task.lookup and not devices.one_program:
+        return _predict_by_length(task, devices)
     run = devices.apply(task.logits)
     return lambda params, inputs: run(params, inputs, _BATCH)
+
+
+def _predict_by_length(
+    task: Task, devices: Devices
+) -> Callable[[Any, np.ndarray], np.ndarray]:
+    """The same, short inputs before long ones, and with only the rows that a batch looks up."""
+
+    def logits(rows: int, params: Any, inputs: jax.Array) -> jax.Array:
+        return task.logits(*lookup.cut_out(task.lookup, params, inputs, rows))
+
+    program = functools.cache(lambda rows: devices.apply(functools.partial(logits, rows)))
+
+    def run(params: Any, inputs: np.ndarray) -> np.ndarray:
+        inputs = np.asarray(inputs)
+        needed = lookup.columns(task.lookup, inputs)
+        order = np.argsort(needed, kind="stable")
+        width = min(_BATCH, len(inputs))
+        batches = [order[first : first + width] for first in range(0, len(order), width)]
+        found = []
+        sizes = lookup.sizes(inputs, needed, batches, _ROW_STEP)
+        for rows, size in zip(batches, sizes, strict=True):
+            batch = np.zeros((width, size.columns), inputs.dtype)
+            batch[: len(rows)] = inputs[rows, : size.columns]
+            found.append(program(size.rows)(params, batch, width)[: len(rows)])
+        return np.concatenate(found)[np.argsort(order)]
+
+    return run
 
 
 def measure(

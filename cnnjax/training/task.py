@@ -8,6 +8,8 @@ import jax
 import optax
 from flax import linen as nn
 
+from cnnjax.training.lookup import Lookup
+
 Hparams = Any
 """A pytree dataclass of scalars that a trial may vary without changing a shape."""
 
@@ -31,6 +33,8 @@ class Task:
         prepare: stored inputs -> the model's inputs, on the device (scaling, for instance).
         loss: ``(logits, labels, hparams) -> float32[N]``, one loss per example.
         constrain: ``(params, hparams) -> params``, applied after every update.
+        lookup: which parameters are tables whose rows the stored inputs name; a step then touches
+            only those of its batch.  By default none.
     """
 
     model: nn.Module
@@ -38,6 +42,7 @@ class Task:
     prepare: Callable[[jax.Array], jax.Array] = lambda inputs: inputs
     loss: Callable[[jax.Array, jax.Array, Hparams], jax.Array] = cross_entropy
     constrain: Callable[[Any, Hparams], Any] = lambda params, hparams: params
+    lookup: Lookup | None = None
 
     def logits(
         self, params: Any, inputs: jax.Array, dropout: Callable[..., jax.Array] | None = None
