@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import os
 import pkgutil
 import sys
 import textwrap
@@ -206,8 +205,7 @@ def prepare_process(places: Any) -> None:
     from cnnjax.training.compilation import cache_programs
 
     keep_memory()
-    data_dir = places.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    cache_programs(data.expanded("data_dir", data_dir) / "compiled")
+    cache_programs(data.data_folder(places.data_dir) / "compiled")
 
 
 def _train(name: str, experiment: ModuleType, config: Any, places: Any, argv: Sequence[str]) -> int:

@@ -8,14 +8,25 @@ import importlib
 from pathlib import Path
 
 from cnnjax.data.dataset import DataSet, Spec
+from cnnjax.data.folders import data_folder, expanded
 from cnnjax.data.folds import Division, cross_validation, divide
 from cnnjax.errors import UserError, system_reason
 
-__all__ = ["DataSet", "Division", "Spec", "cross_validation", "divide", "load", "names"]
+__all__ = [
+    "DataSet",
+    "Division",
+    "Spec",
+    "cross_validation",
+    "data_folder",
+    "divide",
+    "load",
+    "names",
+]
 
 # Data set -> module; imported when asked for, so that no data set's library is paid for by others.
 _MODULES = {
     "digits": "cnnjax.data.digits",
+    "docstrings": "cnnjax.data.docstrings",
     "mnist": "cnnjax.data.idx_images",
     "fashion_mnist": "cnnjax.data.idx_images",
 }
@@ -63,18 +74,6 @@ def load(
         raise UserError(f"data set {name}: {system_reason(error, data_dir)}") from None
     _require_examples(dataset)
     return dataset.with_checksum()
-
-
-def expanded(flag: str, folder: str | Path) -> Path:
-    """``folder``, the value of ``flag``, with ``~`` replaced by a home folder.
-
-    Raises:
-        UserError: there is no such home.
-    """
-    try:
-        return Path(folder).expanduser()
-    except RuntimeError:
-        raise UserError(f"--{flag}={folder}: there is no such home folder") from None
 
 
 def _require_examples(dataset: DataSet) -> None:
