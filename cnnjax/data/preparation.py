@@ -73,19 +73,23 @@ def require_reachable(address: str, otherwise: str) -> None:
         raise UserError(f"cannot reach {parts.hostname} ({error}); {otherwise}") from None
 
 
-def records(builder: tfds.core.DatasetBuilder, split: str) -> list[dict[str, Any]]:
-    """All examples of a prepared split, feature -> value, in stored order.
+def records(
+    builder: tfds.core.DatasetBuilder, split: str, label: str
+) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """All examples of a prepared split, feature -> value, and their labels int32[N], as stored.
 
     Args:
         builder: a prepared builder.
         split: its split's name, or any slice TFDS understands.
+        label: the name of the label feature.
 
     Raises:
         UserError: prepared files that are missing, damaged or in a format of TensorFlow's.
     """
     try:
         examples = builder.as_data_source(split=split)
-        return list(examples.__getitems__(range(len(examples))))
+        found = list(examples.__getitems__(range(len(examples))))
+        return found, np.array([record[label] for record in found], np.int32)
     except NotImplementedError:
         raise UserError(
             f"{builder.data_path}: is prepared as {builder.info.file_format.value}, which needs "
@@ -104,13 +108,12 @@ def read(
     """All images uint8[N, H, W, C] and labels int32[N] of a prepared split, in stored order.
 
     Args:
-        builder, split: as in :func:`records`.
-        image, label: the names of the two features.
+        builder, split, label: as in :func:`records`.
+        image: the name of the image feature.
 
     Raises:
         UserError: as :func:`records`.
         ValueError: images of unequal sizes.
     """
-    found = records(builder, split)
-    labels = np.array([record[label] for record in found], np.int32)
+    found, labels = records(builder, split, label)
     return np.stack([record[image] for record in found]), labels

@@ -176,6 +176,5 @@ def _config_name(name: str, form: Form, files: Files) -> str:
 
 
 def _read(builder: Sentences, split: str) -> tuple[list[str], np.ndarray]:
-    found = records(builder, split)
-    sentences = [record["sentence"].decode() for record in found]
-    return sentences, np.array([record["label"] for record in found], np.int32)
+    found, labels = records(builder, split, "label")
+    return [record["sentence"].decode() for record in found], labels
