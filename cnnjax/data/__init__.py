@@ -1,7 +1,9 @@
 """Named data sets -> numpy arrays with a provenance.  Knows no model.
 
-``load("digits")`` needs nothing; ``mnist`` and ``fashion_mnist`` need a network once or the
-four IDX files; ``tfds:NAME`` reads what TensorFlow Datasets has prepared.
+``load("digits")`` and ``load("docstrings")`` need nothing; ``mnist`` and ``fashion_mnist`` need a
+network once or the four IDX files, the sentences of Kim 2014 their files; ``tfds:NAME`` reads what
+TensorFlow Datasets has prepared; ``text:FOLDER`` and ``table:FILE:TEXT:LABEL`` are sentences of
+one's own.
 """
 
 import importlib
@@ -29,12 +31,25 @@ _MODULES = {
     "docstrings": "cnnjax.data.docstrings",
     "mnist": "cnnjax.data.idx_images",
     "fashion_mnist": "cnnjax.data.idx_images",
+    **dict.fromkeys(
+        (
+            *("mr", "sst1", "sst1_phrases", "sst2", "sst2_phrases"),
+            *("subj", "trec", "cr", "mpqa"),
+        ),
+        "cnnjax.data.sentences",
+    ),
+}
+# A user's own, or another library's: how it is written after the colon, and its module.
+_PREFIXES = {
+    "tfds": ("NAME", "cnnjax.data.tfds_images"),
+    "text": ("FOLDER", "cnnjax.data.own_sentences"),
+    "table": ("FILE:TEXT_COLUMN:LABEL_COLUMN", "cnnjax.data.own_sentences"),
 }
 
 
 def names() -> tuple[str, ...]:
     """What :func:`load` accepts."""
-    return (*_MODULES, "tfds:NAME")
+    return (*_MODULES, *(f"{prefix}:{form}" for prefix, (form, _) in _PREFIXES.items()))
 
 
 def load(
@@ -56,8 +71,9 @@ def load(
         UserError: an unknown name, data that is missing, defective or unsuitable, an empty split,
             or a file or folder that cannot be read or written.
     """
-    if name.startswith("tfds:"):
-        module = "cnnjax.data.tfds_images"
+    prefix, colon, _ = name.partition(":")
+    if colon and prefix in _PREFIXES:
+        _, module = _PREFIXES[prefix]
     elif name in _MODULES:
         module = _MODULES[name]
     else:

@@ -2,6 +2,7 @@
 
 from cnnjax.data.text.cleaning import CLEANINGS, tokens
 from cnnjax.data.text.encoding import MARGIN, encode, lengths, text_dataset
+from cnnjax.data.text.splitting import three_splits
 from cnnjax.data.text.vocabulary import PADDING, UNKNOWN, build
 
 __all__ = [
@@ -13,5 +14,6 @@ __all__ = [
     "encode",
     "lengths",
     "text_dataset",
+    "three_splits",
     "tokens",
 ]
