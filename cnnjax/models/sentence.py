@@ -100,8 +100,9 @@ class SentenceCNN(nn.Module):
             return pooled, dict(zip(self.windows, parts, strict=True))
         x, pooled, winners = table[ids], [], {}
         for window, kernel, bias in zip(self.windows, kernels, biases, strict=True):
-            maps = function(ops.add_bias(ops.conv(x, kernel), bias))
-            winners[window] = jnp.argmax(maps, axis=1).astype(jnp.int32)
+            y = ops.conv(x, kernel)
+            winners[window] = jnp.argmax(y, axis=1).astype(jnp.int32)
+            maps = function(ops.add_bias(y, bias))
             if self.pooling == "mean":
                 pooled.append(maps.mean(axis=1))
             else:
@@ -146,13 +147,18 @@ class Channels(nn.Module):
     @nn.compact
     def __call__(self) -> jax.Array:
         shape = (self.vocabulary, self.size)
-        table = self.param("table", self.table_init, shape, jnp.float32)
+        table = self._param("table", lambda key: self.table_init(key, shape, jnp.float32))
         if self.variant == "static":
             return lax.stop_gradient(table)
         if self.variant == "multichannel":
-            initial = table if self.is_initializing() else None
-            return table + lax.stop_gradient(self.param("static", lambda key: initial))
+            return table + lax.stop_gradient(self._param("static", lambda key: table))
         return table
+
+    def _param(self, name: str, init: Callable[[jax.Array], jax.Array]) -> jax.Array:
+        # Not of a fixed shape: ids may be positions among some of the rows (cnnjax.training.lookup).
+        if self.has_variable("params", name):
+            return self.get_variable("params", name)
+        return self.param(name, init)
 
 
 class Filters(nn.Module):

@@ -12,7 +12,7 @@ from cnnjax.training.devices import Devices
 from cnnjax.training.task import Hparams, Task
 
 _BATCH = 512
-_ROW_STEP = 512  # rows of a table are rounded up to a multiple of it: few programs
+_COLUMN_STEP, _ROW_STEP = 16, 1024  # sizes are rounded up to multiples: few programs
 
 
 def predict(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndarray]:
@@ -34,17 +34,16 @@ def _predict_by_length(
     program = functools.cache(lambda rows: devices.apply(functools.partial(logits, rows)))
 
     def run(params: Any, inputs: np.ndarray) -> np.ndarray:
-        inputs = np.asarray(inputs)
         needed = lookup.columns(task.lookup, inputs)
         order = np.argsort(needed, kind="stable")
-        width = min(_BATCH, len(inputs))
-        batches = [order[first : first + width] for first in range(0, len(order), width)]
-        found = []
-        sizes = lookup.sizes(inputs, needed, batches, _ROW_STEP)
-        for rows, size in zip(batches, sizes, strict=True):
-            batch = np.zeros((width, size.columns), inputs.dtype)
-            batch[: len(rows)] = inputs[rows, : size.columns]
-            found.append(program(size.rows)(params, batch, width)[: len(rows)])
+        width, found = min(_BATCH, len(inputs)), []
+        for first in range(0, len(order), width):
+            rows = order[first : first + width]
+            columns = min(-(-needed[rows[-1]] // _COLUMN_STEP) * _COLUMN_STEP, inputs.shape[1])
+            batch = np.zeros((width, columns), inputs.dtype)
+            batch[: len(rows)] = inputs[rows, :columns]
+            different = -(-(len(np.unique(batch)) + 1) // _ROW_STEP) * _ROW_STEP
+            found.append(program(different)(params, batch, width)[: len(rows)])
         return np.concatenate(found)[np.argsort(order)]
 
     return run

@@ -9,7 +9,7 @@ is next looked up.
 """
 
 import dataclasses
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
@@ -17,10 +17,6 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 from jax import lax
-
-
-# The columns of a batch are rounded up to a multiple: few programs serve all batches.
-_COLUMN_STEP = 8
 
 
 @dataclasses.dataclass(frozen=True)
@@ -44,19 +40,6 @@ class Lookup:
     fixed: tuple[str, ...] = ()
     idle: Callable[[jax.Array, jax.Array, Any], jax.Array] = lambda average, steps, hparams: average
     columns: Callable[[np.ndarray], np.ndarray] | None = None
-
-
-@dataclasses.dataclass(frozen=True)
-class Size:
-    """What is fixed of a batch when its program is compiled.
-
-    Attributes:
-        columns: how many of its inputs are used.
-        rows: of a table that it looks up at most, row 0 included.
-    """
-
-    columns: int
-    rows: int
 
 
 @struct.dataclass
@@ -162,33 +145,10 @@ def distinct(ids: jax.Array, count: int, rows: int) -> tuple[jax.Array, jax.Arra
 
 
 def columns(lookup: Lookup, inputs: np.ndarray) -> np.ndarray:
-    """``lookup.columns`` rounded up to multiples of 8, as far as there are so many: int[N]."""
-    length = inputs.shape[1]
+    """How many leading columns each of ``inputs`` int[N, T] needs: int[N]."""
     if lookup.columns is None:
-        return np.full(len(inputs), length)
-    return np.minimum(-(-lookup.columns(inputs) // _COLUMN_STEP) * _COLUMN_STEP, length)
-
-
-def sizes(
-    inputs: np.ndarray, needed: np.ndarray, batches: Iterable[np.ndarray], row_step: int
-) -> list[Size]:
-    """The sizes of batches.
-
-    Args:
-        inputs: int[N, T].
-        needed: int[N], from :func:`columns`.
-        batches: of each its rows of ``inputs``.
-        row_step: rows of a table are rounded up to a multiple of it.
-    """
-    seen = np.zeros(int(inputs.max(initial=0)) + 1, bool)
-    found = []
-    for rows in batches:
-        width = int(needed[rows].max())
-        seen[:] = False
-        seen[0] = True
-        seen[inputs[rows, :width]] = True
-        found.append(Size(width, -(-np.count_nonzero(seen) // row_step) * row_step))
-    return found
+        return np.full(len(inputs), inputs.shape[1])
+    return lookup.columns(inputs)
 
 
 def _on_tables(paths: Sequence[str], function: Callable[..., Any]) -> Callable[..., Any]:

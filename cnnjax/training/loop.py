@@ -18,9 +18,9 @@ from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.compilation import jit
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import accuracy_and_loss, measure, predict
-from cnnjax.training.lookup import Size
 from cnnjax.training.order import Order
 from cnnjax.training.plan import Plan
+from cnnjax.training.sizes import Size
 from cnnjax.training.step import Metrics, TrainState, init_state, train_step
 from cnnjax.training.task import Hparams, Task
 

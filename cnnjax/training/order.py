@@ -8,21 +8,19 @@ import numpy as np
 from cnnjax.data.order import alike_rows, epoch_rows
 from cnnjax.training import lookup
 from cnnjax.training.devices import Devices
-from cnnjax.training.lookup import Size
 from cnnjax.training.plan import Plan
+from cnnjax.training.sizes import Size, ladder, sizes_of
 from cnnjax.training.step import stream
 from cnnjax.training.task import Task
-
-# Rows of a table are rounded up to a multiple: more rows are more work, fewer more programs.
-_ROW_STEP = 64
 
 
 class Order:
     """Which examples each batch of an epoch has: a function of the plan's seed and the epoch.
 
-    Where a task looks rows up and steps are single calls, batches are of examples of similar
-    length, and every batch has the size that it needs: a short one is little work.  In one program
-    of many steps all have the same shape, so there the batches are any examples in whole length.
+    Where a task looks rows up and steps are single calls, the examples of a batch are of the same
+    class of lengths, and it has the first of a few sizes that fits it: a batch of short sentences
+    is little work.  In one program of many steps all have the same shape, so there the batches are
+    any examples in whole length.
 
     Args:
         task: what is learned.
@@ -32,26 +30,28 @@ class Order:
     """
 
     def __init__(self, task: Task, inputs: np.ndarray, plan: Plan, devices: Devices):
-        self._key = stream(plan.seed, "order")
-        self._count, self._regroup = len(inputs), plan.regroup
-        self._batch_size = min(plan.batch_size, len(inputs))
-        self._width = devices.width(self._batch_size)
-        self._inputs = inputs
-        self._sized = task.lookup is not None and not devices.one_program
-        self._kinds = (
-            lookup.columns(task.lookup, inputs) if self._sized else np.zeros(len(inputs), int)
-        ).astype(np.int32)
+        self._key, self._regroup = stream(plan.seed, "order"), plan.regroup
+        self._count = len(inputs)
+        batch_size = min(plan.batch_size, self._count)
+        self._shape = {"batch_size": batch_size, "width": devices.width(batch_size)}
+        self._kinds = np.zeros(self._count, np.int32)
+        self._sizes: tuple[Size, ...] = ()
+        if task.lookup and not devices.one_program:
+            self._inputs, self._needed = inputs, lookup.columns(task.lookup, inputs)
+            self._sizes = ladder(inputs, self._needed, batch_size)
+            lengths = [size.columns for size in self._sizes]
+            self._kinds = np.searchsorted(lengths, self._needed).astype(np.int32)
 
     def batches(self, epoch: int) -> tuple[jax.Array, jax.Array, Sequence[Size | None]]:
         """Rows int32[S, W] and weights float32[S, W] of ``epoch``, and the size of every batch."""
-        shape = {"batch_size": self._batch_size, "width": self._width}
-        if not self._sized and self._regroup:
-            rows, weights = epoch_rows(self._key, epoch, count=self._count, **shape)
+        if self._regroup and not self._sizes:
+            rows, weights = epoch_rows(self._key, epoch, count=self._count, **self._shape)
+        else:
+            rows, weights = alike_rows(
+                self._key, epoch, self._kinds, **self._shape, regroup=self._regroup
+            )
+        if not self._sizes:
             return rows, weights, [None] * len(rows)
-        rows, weights = alike_rows(
-            self._key, epoch, self._kinds, **shape, regroup=self._regroup
-        )
-        if not self._sized:
-            return rows, weights, [None] * len(rows)
-        sizes = lookup.sizes(self._inputs, self._kinds, np.asarray(rows), _ROW_STEP)
+        batches = zip(np.asarray(rows), np.asarray(weights), strict=True)
+        sizes = sizes_of(self._inputs, self._needed, batches, self._sizes)
         return rows, weights, sizes
