@@ -18,6 +18,7 @@ def render(readme: str) -> str:
         "accuracy": (accuracy.table, "accuracy"),
         "lenet": (speed_tables.steps, "lenet"),
         "lenet_first_step": (speed_tables.first_steps, "lenet"),
+        "sentence": (speed_tables.sentence, "sentence"),
         "sweeps": (speed_tables.sweeps, "sweeps"),
     }
 

@@ -75,9 +75,7 @@ ABLATIONS = {
         for seed in range(3)
     ),
     "dropout": grid({"hparams.dropout": (0.0, 0.1, 0.3, 0.5, 0.7, 0.9)}, seed=range(3)),
-    "norm": grid(
-        {"hparams.norm": (1, 2, 3, 4, 5, 10, 15, 20, 25, 30, math.inf)}, seed=range(3)
-    ),
+    "norm": grid({"hparams.norm": (1, 2, 3, 4, 5, 10, 15, 20, 25, 30, math.inf)}, seed=range(3)),
 }
 
 _TABLE = "embedding/table"
@@ -153,6 +151,12 @@ def task(config: Config, spec: Spec) -> Task:
             f"config.variant={config.variant} starts from word vectors; name their file: "
             f"--config.vectors=FILE"
         )
+    return assemble(config, spec)
+
+
+def assemble(config: Config, spec: Spec) -> Task:
+    """:func:`task` unchecked; without a file of vectors all words' are drawn, in every variant."""
+    k = config.k if config.pooling == "k_max" else 1
     fixed = {"static": _TABLE, "multichannel": "embedding/static"}.get(config.variant)
     return Task(
         model=SentenceCNN(

@@ -28,7 +28,7 @@ def small_task(**changes):
 
 @functools.cache
 def splits(count: int = 90, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
-    """Sentences of 0 to 20 words, the frequent ones first; the label is which of two words is in."""
+    """Sentences of 0 to 20 words; the label is which of two words is in."""
     random = np.random.RandomState(seed)
     made = {}
     for split, size in (("train", count), ("validation", 30), ("test", 30)):

@@ -1,4 +1,4 @@
-"""Convolution over looked-up rows and its maximum: by hand, and projected rows against plain ones."""
+"""Convolution over looked-up rows and its maximum: by hand, and projected against plain."""
 
 import functools
 

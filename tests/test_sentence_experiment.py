@@ -95,7 +95,7 @@ def test_unknown_words_may_have_the_variance_of_the_known(tmp_path):
 def test_vectors_of_another_size_are_refused(tmp_path):
     pytest.importorskip("cnnjax.pretrained.vectors")
     task = small_task(variant="static", vectors=vectors_file(tmp_path, size=5))
-    with pytest.raises(UserError, match="have 5 elements and config.embedding is 6"):
+    with pytest.raises(UserError, match=r"have 5 elements and config\.embedding is 6"):
         init_state(task, 0, np.zeros((1, 28), np.int32), traced(small_config().hparams))
 
 
@@ -129,7 +129,12 @@ def test_optimiser_by_hand():
 
 
 def test_a_small_run_by_the_command_line(tmp_path):
-    flags = ["--config.epochs=1", "--config.embedding=4", "--config.maps=3", "--config.batch_size=500"]
+    flags = [
+        "--config.epochs=1",
+        "--config.embedding=4",
+        "--config.maps=3",
+        "--config.batch_size=500",
+    ]
     assert main(experiments, ["--experiment=sentence", f"--workdir={tmp_path}", *flags]) == 0
     spec = data.load("docstrings").spec
     task = sentence.task(Config(embedding=4, maps=3), spec)

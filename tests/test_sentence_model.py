@@ -90,7 +90,9 @@ def test_sizes_and_initial_weights_are_the_authors():
 
 
 def gradients(model, params, ids):
-    return jax.grad(lambda p: jnp.square(model.apply({"params": p}, ids)[1]["pooled"]).sum())(params)
+    return jax.grad(lambda p: jnp.square(model.apply({"params": p}, ids)[1]["pooled"]).sum())(
+        params
+    )
 
 
 def test_variants_train_what_they_should():
@@ -105,7 +107,7 @@ def test_variants_train_what_they_should():
     assert not np.any(gradient["embedding"]["static"]), "its other channel is not trained"
     assert not np.any(found["static"][1]["embedding"]["table"])
     assert np.abs(found["nonstatic"][1]["embedding"]["table"]).max() > 0
-    for params, gradient in found.values():
+    for _, gradient in found.values():
         assert np.abs(gradient["conv2"]["kernel"]).max() > 0
 
 

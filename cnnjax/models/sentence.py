@@ -155,7 +155,7 @@ class Channels(nn.Module):
         return table
 
     def _param(self, name: str, init: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        # Not of a fixed shape: ids may be positions among some of the rows (cnnjax.training.lookup).
+        # Of any number of rows: ids may be positions among a few (cnnjax.training.lookup).
         if self.has_variable("params", name):
             return self.get_variable("params", name)
         return self.param(name, init)

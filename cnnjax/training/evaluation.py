@@ -23,9 +23,7 @@ def predict(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndar
     return lambda params, inputs: run(params, inputs, _BATCH)
 
 
-def _predict_by_length(
-    task: Task, devices: Devices
-) -> Callable[[Any, np.ndarray], np.ndarray]:
+def _predict_by_length(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndarray]:
     """The same, short inputs before long ones, and with only the rows that a batch looks up."""
 
     def logits(rows: int, params: Any, inputs: jax.Array) -> jax.Array:

@@ -5,7 +5,7 @@ import functools
 import itertools
 import time
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -238,9 +238,7 @@ def fit(
             piece = min(steps - within, _PROGRAM_STEPS if devices.one_program else _SINGLE_STEPS)
             carry = progress.state, progress.totals
             for size, alike in itertools.groupby(sizes[within : within + piece]):
-                carry = programs.advance(
-                    carry, data, rows, weights, traced, len(list(alike)), size
-                )
+                carry = programs.advance(carry, data, rows, weights, traced, len(list(alike)), size)
             state, totals = carry
             progress = progress.replace(state=state, totals=totals)
             within, done = within + piece, done + piece

@@ -77,7 +77,7 @@ def sizes_of(
 
 
 def _expected_rows(inputs: np.ndarray, batch_size: int) -> float:
-    """How many different ids a batch drawn from ``inputs`` has, id 0 included, with some to spare."""
+    """How many different ids a batch drawn from ``inputs`` has, with 0 and some to spare."""
     count, ids = len(inputs), int(inputs.max(initial=0)) + 1
     pairs = np.unique(inputs + np.arange(count)[:, None] * ids)
     share = np.bincount(pairs % ids, minlength=ids)[1:] / count

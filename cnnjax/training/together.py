@@ -78,9 +78,7 @@ class ProgramsTogether:
         self.by_trial = NamedSharding(mesh, PartitionSpec(_AXIS))
         compiled = functools.partial(jit, out_shardings=self.by_trial)
         self.start = compiled(jax.vmap(functools.partial(_start, task), in_axes=(None, 0, 0)))
-        self.order = compiled(
-            jax.vmap(functools.partial(_epoch, plan), in_axes=(0, 0, None))
-        )
+        self.order = compiled(jax.vmap(functools.partial(_epoch, plan), in_axes=(0, 0, None)))
         self.advance = steps_together(task, devices.one_program, self.by_trial)
         self.end = compiled(
             jax.vmap(
