@@ -26,11 +26,9 @@ Contestant = Callable[[int], float]
 
 def sentences(manual_dir: str | None) -> tuple[Data, int, str]:
     """Training sentences of MR, or synthetic ones like them; the vocabulary's size; which."""
-    folder = (
-        manual_dir
-        or os.environ.get("CNNJAX_TEST_DATA", "")
-        and str(Path(os.environ["CNNJAX_TEST_DATA"]) / "sentences")
-    )
+    folder = manual_dir
+    if not folder and "CNNJAX_TEST_DATA" in os.environ:
+        folder = str(Path(os.environ["CNNJAX_TEST_DATA"]) / "sentences")
     if folder:
         config = sentence.Config(dataset="mr", fold=0)
         dataset = data.divide(data.load("mr", None, folder), config)

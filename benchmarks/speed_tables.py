@@ -1,4 +1,4 @@
-"""The tables of ``results/lenet.json``, ``sentence.json`` and ``sweeps.json``; importing this needs no PyTorch."""
+"""The tables of ``results/{lenet,sentence,sweeps}.json``; importing this needs no PyTorch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -94,8 +94,8 @@ def sentence(content: Mapping[str, Any]) -> str:
     return "\n".join(
         [
             "| variant | step, ms | step, times PyTorch's speed | epoch, times PyTorch's | step in "
-            "whole length, times PyTorch's | epoch, times that of PyTorch with short batches, too | "
-            "peak memory, MB, ours / PyTorch's |",
+            "whole length, times PyTorch's | epoch, times PyTorch's with short batches, too | peak "
+            "memory, MB, ours / PyTorch's |",
             "|-|-:|-:|-:|-:|-:|-:|",
             *map(sentence_line, content["rows"]),
         ]
