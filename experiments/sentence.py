@@ -27,6 +27,7 @@ import dataclasses
 import functools
 import math
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -42,6 +43,7 @@ from cnnjax.errors import UserError
 from cnnjax.layers import symmetric_uniform
 from cnnjax.models import SentenceCNN
 from cnnjax.models.sentence import Activation, Pooling, Variant, window_problem
+from cnnjax.reports.repetitions import write_repetitions
 from cnnjax.sweeps import axis, chain, grid
 from cnnjax.training import Lookup, Plan, Task
 
@@ -214,6 +216,15 @@ def rows(config: Config, labels: np.ndarray) -> Mapping[str, np.ndarray] | None:
     batches = len(others) // config.batch_size
     train = round(0.9 * batches) * config.batch_size
     return {"train": others[:train], "validation": others[train:], "test": found["test"]}
+
+
+def report(trials: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """Write mean (min, max) over repetitions of every setting, beside Kim's Table 2."""
+
+    def published(config: Mapping[str, Any]) -> float | None:
+        return PUBLISHED.get(config["dataset"], {}).get(config["variant"])
+
+    return write_repetitions(folder, trials, published)
 
 
 def _optimizer(fixed: str | None, hparams: Hparams) -> optax.GradientTransformation:

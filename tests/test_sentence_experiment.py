@@ -118,6 +118,27 @@ def test_batches_stay_together_as_published():
     assert not sentence.plan(Config(as_published=True)).regroup
 
 
+def row(seed, fold, accuracy, **changes):
+    config = {"dataset": "mr", "variant": "rand", "seed": seed, "fold_seed": 0, "fold": fold}
+    return {
+        "changes": {"seed": seed, "fold": fold} | changes,
+        "config": config | changes,
+        "status": "failed" if accuracy is None else "finished",
+        "test": None if accuracy is None else {"accuracy": accuracy},
+    }
+
+
+def test_report_of_repetitions(tmp_path):
+    """Folds are averaged, then repetitions compared; one with a failed fold does not count."""
+    trials = [row(0, 0, 0.7), row(0, 1, 0.8), row(1, 0, 0.74), row(1, 1, 0.72), row(2, 0, 0.9)]
+    trials += [row(2, 1, None), row(0, 0, 0.8, variant="static"), row(0, 1, 0.81, variant="static")]
+    (path,) = sentence.report(trials, tmp_path)
+    lines = path.read_text().splitlines()
+    assert lines[2] == "| mr | 74.00 (73.00, 75.00) | 2 | 2 | 76.1 |"
+    assert lines[3] == "| variant=static | 80.50 (80.50, 80.50) | 1 | 2 | 81.0 |"
+    assert sentence.report([], tmp_path) == []
+
+
 def test_optimiser_by_hand():
     """Adadelta's first update: -sqrt(eps) / sqrt((1 - rho) g^2 + eps) g."""
     hparams = traced(small_config().hparams)
