@@ -43,7 +43,6 @@ from cnnjax.errors import UserError
 from cnnjax.layers import symmetric_uniform
 from cnnjax.models import SentenceCNN
 from cnnjax.models.sentence import Activation, Pooling, Variant, window_problem
-from cnnjax.reports.repetitions import write_repetitions
 from cnnjax.sweeps import axis, chain, grid
 from cnnjax.training import Lookup, Plan, Task
 
@@ -220,6 +219,7 @@ def rows(config: Config, labels: np.ndarray) -> Mapping[str, np.ndarray] | None:
 
 def report(trials: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     """Write mean (min, max) over repetitions of every setting, beside Kim's Table 2."""
+    from cnnjax.reports.repetitions import write_repetitions  # SciPy takes long to import
 
     def published(config: Mapping[str, Any]) -> float | None:
         return PUBLISHED.get(config["dataset"], {}).get(config["variant"])

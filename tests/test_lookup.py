@@ -9,14 +9,25 @@ import numpy as np
 import pytest
 
 from cnnjax.data.order import alike_rows
-from cnnjax.training import Devices, Plan, fit, init_state, lookup, predict, stream, train_step
+from cnnjax.training import (
+    Devices,
+    Plan,
+    TrainState,
+    fit,
+    init_state,
+    lookup,
+    predict,
+    stream,
+    train_step,
+)
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.loop import Interrupted, Observer
 from cnnjax.training.order import Order
 from cnnjax.training.sizes import Size, ladder, sizes_of
 from cnnjax.training.together import fit_together
 from experiments.sentence import assemble, plan
-from tests.sentence_task import LENGTH, SPEC, small_config, small_task, splits
+from tests.child_process import rows_of_module
+from tests.sentence_task import SPEC, small_config, small_task, splits
 from tests.training_task import traced
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
@@ -96,29 +107,22 @@ def test_a_fixed_table_stays(variant):
         assert np.array_equal(table, before[name]) == (name == FIXED[variant])
 
 
-def test_rows_of_parts_of_a_batch_are_those_of_the_whole():
-    """Under an axis of devices all work on the same rows: their gradients can be added."""
-    ids = jnp.array([[3, 5, 0], [7, 3, 0]])
-    seen = []
+def test_parts_of_a_batch_work_on_the_rows_of_the_whole():
+    """Otherwise the gradients of devices that share a batch could not be added up."""
+    table = jnp.arange(20.0).reshape(10, 2)
+    state = TrainState(jnp.int32(0), jnp.uint32(0), {"t": table}, ())
 
-    def plain(state, batch):
-        seen.append((state.params["t"], batch["inputs"]))
-        return state, {}
+    def plain(small, batch):
+        return small, {"rows": small.params["t"], "ids": batch["inputs"]}
 
-    state = init_state_of(jnp.arange(20.0).reshape(10, 2))
-    run = lambda part: lookup.step(
-        plain, lookup.Lookup(fixed=("t",)), state, {"inputs": part}, None, rows=5, axis_name="d"
-    )[0].params["t"]
-    text = jax.make_jaxpr(jax.vmap(run, axis_name="d"))(ids[:, None])
-    assert "all_gather" in str(text) or seen
-    whole, _ = lookup.distinct(ids, 10, 5)
-    assert whole.tolist()[:4] == [0, 3, 5, 7]
+    def run(ids):
+        fixed = lookup.Lookup(fixed=("t",))
+        return lookup.step(plain, fixed, state, {"inputs": ids}, None, rows=5, axis_name="d")[1]
 
-
-def init_state_of(table):
-    from cnnjax.training import TrainState
-
-    return TrainState(jnp.int32(0), jnp.uint32(0), {"t": table}, ())
+    found = jax.vmap(run, axis_name="d")(jnp.array([[[3, 5, 0]], [[7, 3, 0]]]))
+    for rows in found["rows"]:
+        np.testing.assert_array_equal(rows[:4], table[np.array([0, 3, 5, 7])])
+    np.testing.assert_array_equal(found["ids"], [[[1, 2, 0]], [[3, 1, 0]]])
 
 
 # --- batches by length --------------------------------------------------------------------------
@@ -253,15 +257,15 @@ def test_it_learns_and_resumes_to_the_same_bits(tmp_path):
     assert np.mean(logits.argmax(1) == validation["labels"]) > 0.75
 
 
-def test_ways_agree(tmp_path):
-    """One program of whole-length steps, and each way of using (here one) device."""
-    config = small_config(epochs=1)
-    same_batches = dataclasses.replace(
-        small_task(), lookup=dataclasses.replace(small_task().lookup, columns=None)
-    )
-    expected = run(config, same_batches).params
-    for way in ("sharded", "shard_map", "pmap"):
-        close(run(config, same_batches, way).params, expected)
+@pytest.mark.parametrize("way", ["sharded", "shard_map", "pmap"])
+def test_devices_that_share_a_batch_agree_with_one(rows_of_ways, way):
+    (row,) = [row for row in rows_of_ways if row["way"] == way]
+    assert row["difference"] < 1e-5
+
+
+@pytest.fixture(scope="module")
+def rows_of_ways():
+    return rows_of_module("tests.lookup_child")
 
 
 def test_trials_together_equal_trials_alone():
@@ -280,7 +284,3 @@ def test_trials_together_equal_trials_alone():
         alone = fit(task, alone_splits, h, one, devices=Devices("single", one_program=True))
         close(together.params, alone.params, 1e-4)
         assert together.selected_epoch == alone.selected_epoch
-
-
-def test_length_is_that_of_the_data():
-    assert splits()["train"]["inputs"].shape[1] == LENGTH
