@@ -37,7 +37,7 @@ def splits(count: int = 90, seed: int = 0) -> dict[str, dict[str, np.ndarray]]:
         lengths = random.randint(0, LONGEST + 1, size)
         lengths[:2] = 0, LONGEST
         for row, label, length in zip(inputs, labels, lengths, strict=True):
-            row[MARGIN : MARGIN + length] = 1 + (random.zipf(1.4, length) + 1) % (WORDS - 1)
+            row[MARGIN : MARGIN + length] = 4 + random.zipf(1.4, length) % (WORDS - 4)
             if length:
                 row[MARGIN + random.randint(length)] = 2 + label
         made[split] = {"inputs": inputs, "labels": labels}

@@ -87,15 +87,17 @@ def test_lazy_rows_equal_the_dense_optimiser_over_an_epoch(variant):
         close(metrics, expected)
         assert not np.any(lazy.params["embedding"]["table"][0]), "the padding row"
     if variant != "static":
-        kept = lazy.opt_state.optimizer[0]
+        kept, expected = map(averages, (lazy.opt_state.optimizer, dense.opt_state))
         idle = (lazy.step - lazy.opt_state.touched)[:, None]
         assert len(np.unique(idle)) > 3, "some rows are behind"
-        for ours, theirs in (
-            (kept.e_g, dense.opt_state[0].e_g),
-            (kept.e_x, dense.opt_state[0].e_x),
-        ):
+        for ours, theirs in ((kept.e_g, expected.e_g), (kept.e_x, expected.e_x)):
             found = ours["embedding"]["table"] * hparams.rho**idle
             np.testing.assert_allclose(found, theirs["embedding"]["table"], rtol=1e-3, atol=1e-12)
+
+
+def averages(opt_state):
+    """Adadelta's, of all but a fixed table."""
+    return getattr(opt_state, "inner_state", opt_state)[0]
 
 
 @pytest.mark.parametrize("variant", FIXED)
@@ -195,9 +197,11 @@ def test_logits_do_not_depend_on_the_columns_that_are_cut(changes):
     params = init_state(task, 0, inputs[:1], traced(small_config().hparams)).params
     params = jax.tree.map(lambda p: p + 0.1 * jnp.cos(jnp.arange(p.size)).reshape(p.shape), params)
     whole = task.logits(params, inputs)
-    for row, needed in enumerate(lookup.columns(task.lookup, inputs)):
-        cut = task.logits(params, inputs[row : row + 1, :needed])
-        np.testing.assert_allclose(cut[0], whole[row], rtol=1e-5, atol=1e-6)
+    needed = lookup.columns(task.lookup, inputs)
+    for columns in sorted(set(needed.tolist()))[::6]:
+        rows = needed == columns
+        cut = task.logits(params, inputs[rows, :columns])
+        np.testing.assert_allclose(cut, whole[rows], rtol=1e-5, atol=1e-6)
     by_length = predict(task, Devices("single"))(params, inputs)
     np.testing.assert_allclose(by_length, whole, rtol=1e-5, atol=1e-6)
 
@@ -240,11 +244,11 @@ class Stop(Observer):
 
 
 def test_it_learns_and_resumes_to_the_same_bits(tmp_path):
-    config = small_config(epochs=12)
+    config = small_config(epochs=10, batch_size=4)
     reference = run(config)
     with pytest.raises(Interrupted) as stop:
         run(config, observer=Stop(), checkpoints=Checkpoints(tmp_path))
-    assert stop.value.step == 12
+    assert stop.value.step == 16, "inside an epoch of 23 steps"
     resumed = run(config, checkpoints=Checkpoints(tmp_path))
     assert all(
         np.array_equal(a, b)
@@ -269,10 +273,7 @@ def rows_of_ways():
 
 
 def test_trials_together_equal_trials_alone():
-    task = dataclasses.replace(
-        small_task(), lookup=dataclasses.replace(small_task().lookup, columns=None)
-    )
-    config = small_config(epochs=2)
+    task, config = small_task(), small_config(epochs=2)
     data = splits()["train"]
     rows = {"train": np.arange(70), "validation": np.arange(70, 90)}
     alone_splits = {name: {k: v[chosen] for k, v in data.items()} for name, chosen in rows.items()}

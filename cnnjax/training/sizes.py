@@ -37,7 +37,8 @@ def ladder(inputs: np.ndarray, needed: np.ndarray, batch_size: int) -> tuple[Siz
         spare; a batch that needs more has the next size.  Both numbers are rounded up, so that
         nearly the same data have the same sizes.
     """
-    length, most = inputs.shape[1], min(inputs.size, batch_size * inputs.shape[1]) + 1
+    length = inputs.shape[1]
+    most = (batch_size + 1) * length + 1  # one more: what fills a batch up is looked up, too
     largest = Size(length, min(most, int(inputs.max(initial=0)) + 1))
     quantiles = np.quantile(needed, np.arange(1, _CLASSES + 1) / _CLASSES, method="higher")
     sizes, below = [], 0
