@@ -7,8 +7,8 @@ from typing import Any
 
 from cnnjax import run
 from cnnjax.errors import UserError
+from cnnjax.prediction import classify, classify_sentences, read_sentences
 from cnnjax.run_directory import RunDirectory
-from cnnjax.sentence_prediction import classify_sentences, read_sentences
 
 
 def print_answers(
@@ -30,6 +30,11 @@ def print_answers(
     Raises:
         UserError: nothing to label, or what the model cannot take.
     """
+    if not inputs and not words:
+        raise UserError(
+            "--mode=predict needs --inputs=FILE[,FILE...] (images, .npy or .npz; of sentences text "
+            "files with one a line, or - for standard input), or sentences in quotation marks"
+        )
     _, spec, _ = run.load_model(RunDirectory(places.workdir))
     if spec.vocabulary:
         _sentences(experiment, config, places, [*words, *read_sentences(inputs)], explain)
@@ -38,9 +43,7 @@ def print_answers(
         raise UserError(f"{words[0]!r} is no flag; flags are written --name=value")
     if explain:
         raise UserError("--explain: finds n-grams of sentences; this is a model of images")
-    if not inputs:
-        raise UserError("--mode=predict needs --inputs=FILE[,FILE...]: images, .npy or .npz")
-    for picture, classes in run.classify(experiment, config, places, list(map(Path, inputs))):
+    for picture, classes in classify(experiment, config, places, list(map(Path, inputs))):
         print(f"{picture}: {_ranked(classes)}")
 
 
@@ -51,11 +54,6 @@ def _sentences(
     sentences: Sequence[str],
     explain: bool,
 ) -> None:
-    if not sentences:
-        raise UserError(
-            "--mode=predict needs sentences: in quotation marks, or --inputs=FILE, one a line, or "
-            "--inputs=- for standard input"
-        )
     for answer in classify_sentences(experiment, config, places, sentences, explain):
         unknown = f" (unknown: {', '.join(answer.unknown)})" if answer.unknown else ""
         print(f"{answer.sentence}: {_ranked(answer.classes)}{unknown}")

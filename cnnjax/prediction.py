@@ -1,4 +1,4 @@
-"""Labels for sentences that a user types, by a finished run's model."""
+"""Labels for a user's pictures and sentences, by a finished run's model."""
 
 import dataclasses
 import sys
@@ -11,7 +11,7 @@ import jax
 import numpy as np
 
 from cnnjax import run
-from cnnjax.data import text
+from cnnjax.data import pictures, text
 from cnnjax.data.text import files
 from cnnjax.errors import UserError, reason
 from cnnjax.models.evidence import NGram, deciding_ngrams
@@ -28,7 +28,7 @@ class Answer:
     Attributes:
         sentence: as it was given.
         classes: (class, probability) pairs, most probable first.
-        unknown: its words that the model has never seen.
+        unknown: its words that the vocabulary does not have.
         ngrams: the three that spoke most for the first class, and what they add to its logit;
             empty unless asked for.
     """
@@ -37,6 +37,36 @@ class Answer:
     classes: list[tuple[str, float]]
     unknown: tuple[str, ...]
     ngrams: list[NGram]
+
+
+def classify(
+    experiment: ModuleType, config: Any, places: run.Places, inputs: Sequence[Path]
+) -> list[tuple[str, list[tuple[str, float]]]]:
+    """Class probabilities for a user's pictures, by a finished run's model.
+
+    Args:
+        experiment, config, places: of the run.
+        inputs: image or array files.
+
+    Returns:
+        For every picture its name and its (class, probability) pairs, most probable first.
+
+    Raises:
+        UserError: the run is not finished, or a file is no suitable picture.
+    """
+    params, spec, _ = run.load_model(RunDirectory(places.workdir))
+    task = experiment.task(config, spec)
+    names, batches = [], []
+    for path in inputs:
+        batch = pictures.read(path, spec.shape)
+        batches.append(batch)
+        names += [str(path)] if len(batch) == 1 else [f"{path}[{i}]" for i in range(len(batch))]
+    logits = predict(task, Devices("single"))(params, np.concatenate(batches))
+    answers = []
+    for name, probabilities in zip(names, np.asarray(jax.nn.softmax(logits)), strict=True):
+        order = np.argsort(-probabilities)
+        answers.append((name, [(spec.classes[k], float(probabilities[k])) for k in order]))
+    return answers
 
 
 def classify_sentences(
