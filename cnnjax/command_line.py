@@ -124,6 +124,7 @@ def _value_of(name: str, argv: Sequence[str]) -> str | None:
 def _define(config: Any) -> flags.FlagValues:
     """The flags: our own set, free of those that imported libraries define."""
     values = flags.FlagValues()
+    values.set_gnu_getopt()  # flags may follow a sentence
     own = {"flag_values": values}
     flags.DEFINE_string("experiment", None, "which experiment", **own)
     flags.DEFINE_enum(
