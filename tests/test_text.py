@@ -270,8 +270,8 @@ def test_a_csv_field_may_have_commas_and_line_ends(tmp_path):
         ("t.csv", b'text,kind\n"a,x\n', ["cannot be read"]),
         ("t.tsv", b"text\tkind\na\tx\nb\t\xe9\n", ["line 3 is not UTF-8", "0xe9"]),
         ("t.tsv", b"text\tkind\n" + b"a\tx\n" * 30, ["one class only (x)"]),
-        ("t.tsv", b"text\tkind\n", ["one class only (none)"]),
-        ("t.tsv", b"", ["no column 'text'"]),
+        ("t.tsv", b"text\tkind\n", ["no row below its header"]),
+        ("t.tsv", b"", ["no column 'text'", "there are none"]),
         ("t.xls", b"text\tkind\na\tx\n", [".tsv", ".csv"]),
     ],
 )

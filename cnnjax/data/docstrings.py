@@ -146,8 +146,8 @@ def docstrings(source: bytes) -> Iterator[str]:
             docstring = ast.get_docstring(node, clean=False)
             if docstring:
                 yield docstring
-        if isinstance(node, ast.Module | ast.ClassDef | ast.If | ast.Try):
-            stack += reversed([n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)])
+        if isinstance(node, ast.Module | ast.ClassDef | ast.If | ast.Try | ast.ExceptHandler):
+            stack += reversed(list(ast.iter_child_nodes(node)))
 
 
 def _kept(folder: Path) -> list[Found]:

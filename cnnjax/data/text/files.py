@@ -160,7 +160,9 @@ def table(path: Path, text: str, label: str) -> list[tuple[str, str]]:
     _, header = next(rows, (1, []))
     for name in (text, label):
         if name not in header:
-            raise UserError(f"{path}: has no column {name!r}; there are {', '.join(header)}")
+            raise UserError(
+                f"{path}: has no column {name!r}; there are {', '.join(header) or 'none'}"
+            )
     found = []
     for line, row in rows:
         if len(row) != len(header):
