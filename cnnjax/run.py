@@ -1,4 +1,4 @@
-"""Train, evaluate or predict: what ``launch.py`` does, to be called from anywhere.
+"""Train or evaluate: what ``launch.py`` does, to be called from anywhere.
 
 An experiment is a module with ``Config`` (a frozen dataclass), ``plan(config) -> Plan`` and
 ``task(config, spec) -> Task``; its config has the fields ``dataset``, ``seed`` and ``hparams``, and
@@ -27,7 +27,6 @@ from safetensors.numpy import load_file, save_file
 
 from cnnjax import config as configuration
 from cnnjax import data, processes
-from cnnjax.data import pictures
 from cnnjax.directory import write_json, write_text
 from cnnjax.errors import UserError
 from cnnjax.observers import RunObserver, Signals
@@ -171,36 +170,6 @@ def evaluate(experiment: ModuleType, config: Any, places: Places) -> dict[str, d
         )
         for split, examples in dataset.splits.items()
     }
-
-
-def classify(
-    experiment: ModuleType, config: Any, places: Places, inputs: Sequence[Path]
-) -> list[tuple[str, list[tuple[str, float]]]]:
-    """Class probabilities for a user's pictures, by a finished run's model.
-
-    Args:
-        experiment, config, places: of the run.
-        inputs: image or array files.
-
-    Returns:
-        For every picture its name and its (class, probability) pairs, most probable first.
-
-    Raises:
-        UserError: the run is not finished, or a file is no suitable picture.
-    """
-    params, spec, _ = load_model(RunDirectory(places.workdir))
-    task = experiment.task(config, spec)
-    names, batches = [], []
-    for path in inputs:
-        batch = pictures.read(path, spec.shape)
-        batches.append(batch)
-        names += [str(path)] if len(batch) == 1 else [f"{path}[{i}]" for i in range(len(batch))]
-    logits = predict(task, Devices("single"))(params, np.concatenate(batches))
-    answers = []
-    for name, probabilities in zip(names, np.asarray(jax.nn.softmax(logits)), strict=True):
-        order = np.argsort(-probabilities)
-        answers.append((name, [(spec.classes[k], float(probabilities[k])) for k in order]))
-    return answers
 
 
 def load_model(run: RunDirectory) -> tuple[Any, data.Spec, dict[str, Any]]:

@@ -9,7 +9,9 @@ import inspect
 import json
 import platform
 import re
+import sys
 import sysconfig
+import warnings
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import NamedTuple
@@ -133,7 +135,9 @@ def docstrings(source: bytes) -> Iterator[str]:
     Raises:
         SyntaxError, ValueError: it is no Python of this version.
     """
-    stack: list[ast.AST] = [ast.parse(source)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # of others' escape sequences
+        stack: list[ast.AST] = [ast.parse(source)]
     while stack:
         node = stack.pop()
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef | ast.AsyncFunctionDef):
@@ -142,8 +146,8 @@ def docstrings(source: bytes) -> Iterator[str]:
             docstring = ast.get_docstring(node, clean=False)
             if docstring:
                 yield docstring
-        if isinstance(node, ast.Module | ast.ClassDef | ast.If | ast.Try):
-            stack += reversed([n for n in ast.iter_child_nodes(node) if isinstance(n, ast.stmt)])
+        if isinstance(node, ast.Module | ast.ClassDef | ast.If | ast.Try | ast.ExceptHandler):
+            stack += reversed(list(ast.iter_child_nodes(node)))
 
 
 def _kept(folder: Path) -> list[Found]:
@@ -155,6 +159,7 @@ def _kept(folder: Path) -> list[Found]:
     try:
         return [Found(*row) for row in json.loads(cache.read_text(encoding="utf-8"))]
     except (OSError, ValueError, TypeError):
+        print(f"reading the docstrings of {', '.join(PACKAGES)} (once)", file=sys.stderr)
         found = [
             Found(package, str(path.relative_to(_root(package))), sentence)
             for package, path in files

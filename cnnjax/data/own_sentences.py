@@ -47,5 +47,7 @@ def _table(name: str, place: str) -> tuple[list[files.Example], list[str]]:
     if len(columns) != 2:
         raise UserError(f"{name}: written table:FILE:TEXT_COLUMN:LABEL_COLUMN")
     rows = files.table(expanded("config.dataset", path), *columns)
+    if not rows:
+        raise UserError(f"{path}: has no row below its header")
     classes = sorted({label for _, label in rows})
     return [(text, classes.index(label)) for text, label in rows], classes

@@ -91,10 +91,11 @@ def _treebank(
 ) -> list[files.Example]:
     """Labels 0 .. 4, or without the neutral ones 0 and 1."""
     (path,) = paths
-    examples = files.trees(path, phrases and path.name == "train.txt", encoding)
-    if not binary:
-        return examples
-    return list(dict.fromkeys((text, int(label > 2)) for text, label in examples if label != 2))
+    every = phrases and path.name == "train.txt"
+    examples = files.trees(path, every, encoding)
+    if binary:
+        examples = [(text, int(label > 2)) for text, label in examples if label != 2]
+    return list(dict.fromkeys(examples)) if every else examples
 
 
 def _numbered(*names: str, address: str | None = None, classes: int = 2, **parts: str) -> Form:

@@ -27,8 +27,8 @@ def lines(path: Path, encoding: str = "utf-8-sig") -> list[str]:
     return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
 
 
-def decode(path: Path, content: bytes, encoding: str) -> str:
-    """``content`` of the file ``path`` as text.
+def decode(path: Path | str, content: bytes, encoding: str) -> str:
+    """``content``, which is that of ``path``, as text.
 
     Raises:
         UserError: naming the first line that is not in ``encoding``.
@@ -160,7 +160,9 @@ def table(path: Path, text: str, label: str) -> list[tuple[str, str]]:
     _, header = next(rows, (1, []))
     for name in (text, label):
         if name not in header:
-            raise UserError(f"{path}: has no column {name!r}; there are {', '.join(header)}")
+            raise UserError(
+                f"{path}: has no column {name!r}; there are {', '.join(header) or 'none'}"
+            )
     found = []
     for line, row in rows:
         if len(row) != len(header):
