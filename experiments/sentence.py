@@ -38,7 +38,7 @@ from flax import struct
 from flax.traverse_util import path_aware_map
 
 from cnnjax.config import setting
-from cnnjax.data import Spec, cross_validation
+from cnnjax.data import DataSet, Spec, cross_validation
 from cnnjax.errors import UserError
 from cnnjax.layers import symmetric_uniform
 from cnnjax.models import SentenceCNN
@@ -183,6 +183,20 @@ def assemble(config: Config, spec: Spec) -> Task:
             else functools.partial(_columns, max(config.windows) + k - 1),
         ),
     )
+
+
+def remarks(config: Config, dataset: DataSet) -> list[str]:
+    """How many words of the data have a vector.
+
+    Raises:
+        UserError: a file of vectors that is missing or damaged.
+    """
+    if not config.vectors:
+        return []
+    from cnnjax.pretrained.vectors import coverage
+
+    known = _vectors(config.vectors, dataset.vocabulary)
+    return [f"vectors of {known.source}: {coverage(known, dataset.splits)}"]
 
 
 def constrain(params: Any, hparams: Hparams) -> Any:

@@ -9,12 +9,12 @@ import pytest
 import experiments
 from cnnjax import data
 from cnnjax.command_line import main
-from cnnjax.data import Spec
+from cnnjax.data import DataSet, Spec
 from cnnjax.errors import UserError
 from cnnjax.training import init_state
 from experiments import sentence
 from experiments.sentence import Config
-from tests.sentence_task import SPEC, VOCABULARY, small_config, small_task
+from tests.sentence_task import SPEC, VOCABULARY, small_config, small_task, splits
 from tests.training_task import traced
 
 LABELS = np.repeat([0, 1], [530, 536]).astype(np.int32)
@@ -67,7 +67,6 @@ def vectors_file(folder, size=6):
 
 @pytest.mark.parametrize("variant", ["static", "nonstatic", "multichannel"])
 def test_words_start_with_their_vectors_and_others_differ_by_seed(variant, tmp_path):
-    pytest.importorskip("cnnjax.pretrained.vectors")
     task = small_task(variant=variant, vectors=vectors_file(tmp_path))
     inputs = np.zeros((1, 28), np.int32)
     tables = [
@@ -84,8 +83,14 @@ def test_words_start_with_their_vectors_and_others_differ_by_seed(variant, tmp_p
         np.testing.assert_array_equal(tables[0]["static"], first)
 
 
+def test_coverage_is_said(tmp_path):
+    dataset = DataSet("d", splits(), ("a", "b"), {}, VOCABULARY)
+    (line,) = sentence.remarks(small_config(vectors=vectors_file(tmp_path)), dataset)
+    assert "vectors.txt" in line and " of " in line and "tokens" in line
+    assert sentence.remarks(small_config(), dataset) == []
+
+
 def test_unknown_words_may_have_the_variance_of_the_known(tmp_path):
-    pytest.importorskip("cnnjax.pretrained.vectors")
     changes = {"variant": "static", "vectors": vectors_file(tmp_path), "unknown": "variance"}
     task, inputs = small_task(**changes), np.zeros((1, 28), np.int32)
     table = init_state(task, 0, inputs, traced(small_config().hparams)).params["embedding"]["table"]
@@ -93,7 +98,6 @@ def test_unknown_words_may_have_the_variance_of_the_known(tmp_path):
 
 
 def test_vectors_of_another_size_are_refused(tmp_path):
-    pytest.importorskip("cnnjax.pretrained.vectors")
     task = small_task(variant="static", vectors=vectors_file(tmp_path, size=5))
     with pytest.raises(UserError, match=r"have 5 elements and config\.embedding is 6"):
         init_state(task, 0, np.zeros((1, 28), np.int32), traced(small_config().hparams))
