@@ -8,6 +8,7 @@ fastest for the platform it is compiled for; they agree in value and in gradient
 
 from cnnjax.ops.convolution import add_bias, conv, convolve, local_conv
 from cnnjax.ops.convolution_pooling import conv_pool
+from cnnjax.ops.distortion import affine, random_affine
 from cnnjax.ops.elementwise import dropout, scaled_tanh
 from cnnjax.ops.lowerings import plain_lowerings
 from cnnjax.ops.pooling import (
@@ -20,6 +21,7 @@ from cnnjax.ops.pooling import (
 
 __all__ = [
     "add_bias",
+    "affine",
     "conv",
     "conv_pool",
     "convolve",
@@ -30,6 +32,7 @@ __all__ = [
     "max_pool",
     "mean_pool",
     "plain_lowerings",
+    "random_affine",
     "scaled_tanh",
     "sum_pool",
 ]
