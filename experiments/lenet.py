@@ -38,7 +38,7 @@ from cnnjax.config import setting
 from cnnjax.data import Spec
 from cnnjax.errors import UserError
 from cnnjax.layers import RadialBasis
-from cnnjax.models import FullyConnected, LeNet1, LeNet4, LeNet5, ModernLeNet, summarize
+from cnnjax.models import DeepLeNet, FullyConnected, LeNet1, LeNet4, LeNet5, ModernLeNet, summarize
 from cnnjax.sweeps import grid
 from cnnjax.sweeps.axes import chain, product
 from cnnjax.training import Plan, Task, cross_entropy
@@ -80,6 +80,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet4": LeNet4,
     "lenet5": LeNet5,
     "modern": ModernLeNet,
+    "deep": DeepLeNet,
 }
 INPUT_SIZES = {name: 32 if name in ("lenet4", "lenet5") else 28 for name in MODELS}
 _MARGIN = 2  # pixels of background around an enlarged image
@@ -98,13 +99,14 @@ class Hparams:
     )
     weight_decay: float = setting(0.01, "decoupled, per unit of learning rate (adamw)", minimum=0)
     damping: float = setting(0.02, "mu, added to the curvature (levenberg_marquardt)", above=0)
-    dropout: float = setting(0.5, "rate before the output (modern only)", minimum=0, below=1)
+    dropout: float = setting(0.5, "rate before the output (modern and deep)", minimum=0, below=1)
     rejection: float = setting(1.0, "j of LeCun et al. 1998, equation 9 (lenet5 only)", minimum=0)
     shift: float = setting(2.0, "distortion: at most so many pixels", minimum=0)
     scaling: float = setting(0.1, "distortion of size, as a logarithm", minimum=0)
     squeezing: float = setting(0.1, "distortion of one axis against the other", minimum=0)
     shearing: float = setting(0.15, "distortion: columns for each row", minimum=0)
     rotation: float = setting(0.0, "distortion, in radians (not among the paper's)", minimum=0)
+    bending: float = setting(0.0, "distortion: pixels (not among the paper's)", minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +114,8 @@ class Config:
     """Everything that the result depends on."""
 
     dataset: str = setting("digits", "digits, mnist, fashion_mnist or tfds:NAME")
-    model: Literal["linear", "fully_connected", "lenet1", "lenet4", "lenet5", "modern"] = setting(
-        "modern", "the network"
+    model: Literal["linear", "fully_connected", "lenet1", "lenet4", "lenet5", "modern", "deep"] = (
+        setting("modern", "the network")
     )
     optimizer: Literal["adamw", "levenberg_marquardt"] = setting("adamw", "how it is trained")
     distortions: bool = setting(False, "train on images under random affine maps")
@@ -284,7 +286,7 @@ def _of_f6(
 
 
 def _distort(keys: jax.Array, images: jax.Array, hparams: Hparams) -> jax.Array:
-    return ops.random_affine(
+    return ops.random_warp(
         keys,
         images,
         shift=hparams.shift,
@@ -292,6 +294,7 @@ def _distort(keys: jax.Array, images: jax.Array, hparams: Hparams) -> jax.Array:
         squeezing=hparams.squeezing,
         shearing=hparams.shearing,
         rotation=hparams.rotation,
+        bending=hparams.bending,
         background=_BACKGROUND,
     )
 

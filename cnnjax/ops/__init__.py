@@ -8,7 +8,7 @@ fastest for the platform it is compiled for; they agree in value and in gradient
 
 from cnnjax.ops.convolution import add_bias, conv, convolve, local_conv
 from cnnjax.ops.convolution_pooling import conv_pool
-from cnnjax.ops.distortion import affine, random_affine
+from cnnjax.ops.distortion import random_warp, warp
 from cnnjax.ops.elementwise import dropout, scaled_tanh
 from cnnjax.ops.lowerings import plain_lowerings
 from cnnjax.ops.pooling import (
@@ -21,7 +21,6 @@ from cnnjax.ops.pooling import (
 
 __all__ = [
     "add_bias",
-    "affine",
     "conv",
     "conv_pool",
     "convolve",
@@ -32,7 +31,8 @@ __all__ = [
     "max_pool",
     "mean_pool",
     "plain_lowerings",
-    "random_affine",
+    "random_warp",
     "scaled_tanh",
     "sum_pool",
+    "warp",
 ]
