@@ -31,6 +31,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from cnnjax import ops
 from cnnjax.config import setting
 from cnnjax.data import Spec
 from cnnjax.errors import UserError
@@ -68,7 +69,7 @@ class Hparams:
 class Config:
     """Everything that the result depends on."""
 
-    dataset: str = setting("digits", "digits, mnist, fashion_mnist or tfds:NAME")
+    dataset: str = setting("digits", "digits, mnist, usps, fashion_mnist or tfds:NAME")
     model: Literal["lenet1", "lenet5", "modern"] = setting("modern", "the network")
     epochs: int = setting(20, "passes over the training split", minimum=1)
     batch_size: int = setting(64, "examples in an update", minimum=1)
@@ -146,8 +147,8 @@ def _optimizer(steps: int, hparams: Hparams) -> optax.GradientTransformation:
 
 
 def _prepare(size: int, images: jax.Array) -> jax.Array:
-    """uint8[N, h, w, C] -> float32[N, size, size, C], background -0.1 and foreground 1.175."""
-    x = images.astype(jnp.float32) / 255
+    """Stored images [N, h, w, C] -> float32[N, size, size, C], from -0.1 (background) to 1.175."""
+    x = ops.intensity(images)
     factor = (size - 2 * _MARGIN) // max(x.shape[1:3])
     if factor > 1:
         x = _enlarge(x, factor)

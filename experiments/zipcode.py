@@ -1,0 +1,129 @@
+"""draft"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import numpy as np
+import optax
+from flax import struct
+
+from cnnjax import ops
+from cnnjax.config import setting
+from cnnjax.data import Rows, Spec
+from cnnjax.data.dataset import stratified_parts
+from cnnjax.errors import UserError
+from cnnjax.models import ZipCodeNet
+from cnnjax.models.strategies import SIZE
+from cnnjax.sweeps import chain, grid, product
+from cnnjax.training import Plan, Task, cross_entropy, squared_error
+
+SUMMARY = "the zip-code network (LeCun et al. 1989), as published and step by step modernised"
+
+_LOSSES = {"squared_error": squared_error, "cross_entropy": cross_entropy}
+
+
+@struct.dataclass
+class Hparams:
+    """What a trial may vary without a new program."""
+
+    learning_rate: float = setting(0.005, "constant, or the start of its schedule", above=0)
+    weight_decay: float = setting(0.01, "adamw's, per unit of learning rate", minimum=0)
+    dropout: float = setting(0.0, "rate of H2's units", minimum=0, below=1)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that the result depends on."""
+
+    dataset: str = setting("mnist", "mnist, usps, digits, fashion_mnist or tfds:NAME")
+    loss: Literal["squared_error", "cross_entropy"] = setting(
+        "squared_error", "of scaled tanh outputs to targets of ±1, or of softmax on linear ones"
+    )
+    activation: Literal["tanh", "relu"] = setting("tanh", "of the hidden layers")
+    shift: int = setting(0, "pixels that training images are moved by, at most", minimum=0)
+    optimizer: Literal["sgd", "adamw"] = setting("sgd", "the optimiser")
+    schedule: Literal["constant", "cosine"] = setting("constant", "of the learning rate")
+    epochs: int = setting(23, "passes over the training split", minimum=1)
+    batch_size: int = setting(1, "examples in an update", minimum=1)
+    seed: int = setting(
+        0, "of the draw of the images, initial weights, order, shifts and dropout",
+        minimum=0, below=2**32,
+    )  # fmt: skip
+    train: int = setting(7291, "training images, or all that validation leaves", minimum=1)
+    test: int = setting(2007, "test images, or all there are", minimum=1)
+    validation: int = setting(291, "training images held out, which decide nothing", minimum=1)
+    hparams: Hparams = setting(Hparams(), "hyperparameters that are traced")
+
+
+def plan(config: Config) -> Plan:
+    """How long to train; the paper keeps the last parameters."""
+    return Plan(config.epochs, config.batch_size, config.seed, select="last")
+
+
+def task(config: Config, spec: Spec) -> Task:
+    """The network, and how it is trained.
+
+    Raises:
+        UserError: data that is not grey images.
+    """
+    if spec.shape[-1] != 1:
+        raise UserError(
+            f"the zip-code network takes grey images; {config.dataset} has {spec.shape[-1]} "
+            f"channels"
+        )
+    steps = config.epochs * math.ceil(spec.examples / config.batch_size)
+    return Task(
+        model=ZipCodeNet(
+            classes=len(spec.classes),
+            activation=config.activation,
+            squashed=config.loss == "squared_error",
+        ),
+        optimizer=functools.partial(_optimizer, config, steps),
+        prepare=_prepare,
+        loss=_LOSSES[config.loss],
+    )
+
+
+def rows(config: Config, labels: np.ndarray, splits: Rows) -> Rows:
+    """A stratified draw, anew for every seed: test images from the test split, others not from it.
+
+    Raises:
+        UserError: as many validation images as there are to learn from.
+    """
+    learning = np.concatenate([splits["train"], splits["validation"]])
+    if config.validation >= len(learning):
+        raise UserError(
+            f"config.validation={config.validation}: leaves nothing to train on of the "
+            f"{len(learning):,} images that are not for testing"
+        )
+    train = min(config.train, len(learning) - config.validation)
+    validation, train = _draw(labels, learning, (config.validation, train), config.seed)
+    (test,) = _draw(labels, splits["test"], (min(config.test, len(splits["test"])),), config.seed)
+    return {"train": train, "validation": validation, "test": test}
+
+
+def _draw(
+    labels: np.ndarray, members: np.ndarray, sizes: Sequence[int], seed: int
+) -> list[np.ndarray]:
+    """Disjoint stratified draws of these sizes from ``members``."""
+    parts = stratified_parts(labels[members], [size / len(members) for size in sizes], seed)
+    return [members[part] for part in parts[: len(sizes)]]
+
+
+def _optimizer(config: Config, steps: int, hparams: Hparams) -> optax.GradientTransformation:
+    rate = hparams.learning_rate
+    if config.schedule == "cosine":
+        rate = optax.cosine_decay_schedule(rate, steps)
+    if config.optimizer == "sgd":
+        return optax.sgd(rate)
+    return optax.adamw(rate, weight_decay=hparams.weight_decay)
+
+
+def _prepare(images: jax.Array) -> jax.Array:
+    """Stored images [N, h, w, 1] -> float32[N, 16, 16, 1], background -1 and foreground 1."""
+    return ops.resize_by_area(2 * ops.intensity(images) - 1, SIZE)
