@@ -86,6 +86,7 @@ def task(config: Config, spec: Spec) -> Task:
         optimizer=functools.partial(_optimizer, config, steps),
         prepare=_prepare,
         loss=_LOSSES[config.loss],
+        augment=functools.partial(_shift, config.shift) if config.shift else None,
     )
 
 
@@ -122,6 +123,10 @@ def _optimizer(config: Config, steps: int, hparams: Hparams) -> optax.GradientTr
     if config.optimizer == "sgd":
         return optax.sgd(rate)
     return optax.adamw(rate, weight_decay=hparams.weight_decay)
+
+
+def _shift(most: int, keys: jax.Array, images: jax.Array, hparams: Hparams) -> jax.Array:
+    return ops.random_shift(images, keys, most, fill=_BACKGROUND)
 
 
 def _prepare(images: jax.Array) -> jax.Array:

@@ -61,7 +61,7 @@ def markdown_table(networks: Sequence[Network], title: str, source: str) -> str:
         "network", "links", "free parameters", "% correct (mean ± sd)", "95 % CI", "n",
         "against the one above, points", escape(source),
     ]  # fmt: skip
-    lines = [f"# {escape(title)}", "", _line(header), "|-" + "|-:" * (len(header) - 1) + "|"]
+    lines = [f"# {escape(title)}", "", line(header), "|-" + "|-:" * (len(header) - 1) + "|"]
     for above, network in zip([None, *networks], networks, strict=False):
         found = network.summary
         mean = "–" if found.mean is None else f"{found.mean:.1f}"
@@ -70,9 +70,10 @@ def markdown_table(networks: Sequence[Network], title: str, source: str) -> str:
         cells = [
             escape(network.name), f"{network.links:,}", f"{network.parameters:,}", mean,
             "–" if found.low is None else f"{found.low:.1f} – {found.high:.1f}",
-            str(found.count), _against(network, above), f"{network.published:.1f}",
+            str(found.count), against(network.measured, above.measured, 1) if above else "–",
+            f"{network.published:.1f}",
         ]  # fmt: skip
-        lines.append(_line(cells))
+        lines.append(line(cells))
     notes = [
         "",
         "- sd is the sample's, the interval Student's t for the mean over n trials.",
@@ -112,15 +113,17 @@ def weights_figure(networks: Sequence[Network], title: str, source: str) -> Figu
     return figure
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _against(network: Network, above: Network | None) -> str:
-    found = above and compare(network.measured, above.measured)
+def against(ours: Mapping[Any, float], theirs: Mapping[Any, float], digits: int) -> str:
+    """A cell: mean difference of the trials that both have, and its p."""
+    found = compare(ours, theirs)
     if not found:
         return "–"
     p = ""
     if found.p is not None:
         p = " (p < 0.001)" if found.p < 0.001 else f" (p = {found.p:.3f})"
-    return f"{round(found.difference, 1) + 0.0:+.1f}{p}"
+    return f"{round(found.difference, digits) + 0.0:+.{digits}f}{p}"

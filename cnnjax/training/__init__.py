@@ -8,7 +8,7 @@ vmapped over trials, always the same function.
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import measure, predict
 from cnnjax.training.loop import Fitted, Plan, Programs, fit
-from cnnjax.training.step import TrainState, init_state, stream, train_step
+from cnnjax.training.step import TrainState, calibrate, init_state, stream, train_step
 from cnnjax.training.task import Task, cross_entropy, squared_error
 
 __all__ = [
@@ -18,6 +18,7 @@ __all__ = [
     "Programs",
     "Task",
     "TrainState",
+    "calibrate",
     "cross_entropy",
     "fit",
     "init_state",

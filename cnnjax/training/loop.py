@@ -18,7 +18,7 @@ from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.compilation import jit
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import accuracy_and_loss, measure, predict
-from cnnjax.training.step import Metrics, TrainState, init_state, stream, train_step
+from cnnjax.training.step import Metrics, TrainState, calibrate, init_state, stream, train_step
 from cnnjax.training.task import Hparams, Task
 
 # Steps between looks at the stop request and the clock: where steps are single calls, and
@@ -119,6 +119,7 @@ class Programs:
     def __init__(self, task: Task, devices: Devices):
         self.devices = devices
         self.start = jit(functools.partial(init_progress, task))
+        self.calibrate = jit(functools.partial(calibrate, task)) if task.calibrate else None
         self.advance = devices.program(functools.partial(step_on_rows, task))
         self.logits_of = predict(task, devices)
         self.update_best = jit(keep_best)
@@ -231,6 +232,9 @@ def fit(
                 width=devices.width(batch_size),
             )
         )
+        if programs.calibrate and not within:
+            state = programs.calibrate(progress.state, data, traced)
+            progress = progress.replace(state=devices.replicate(state))
         while within < steps:
             # A signal or a clock is one process's own: all act on it, or none.
             stop, save_due, report_due = processes.largest(

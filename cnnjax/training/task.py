@@ -1,7 +1,7 @@
 """What is learned, and how: the one thing an experiment hands to training."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -44,6 +44,12 @@ class Task:
         prepare: stored inputs -> the model's inputs, on the device (scaling, for instance).
         loss: ``(logits, labels, hparams) -> float32[N]``, one loss per example.
         constrain: ``(params, hparams) -> params``, applied after every update.
+        augment: ``(keys [N], inputs, hparams) -> inputs``: a random change of each prepared input,
+            from a key of its own, in training only.
+        calibrate: ``(key, params, opt_state, examples, hparams) -> opt_state``, before every epoch:
+            for what an optimiser measures once a pass, as curvature.  The examples, "inputs" and
+            "labels", are ``calibration_examples`` of the training split, drawn anew.
+        calibration_examples: how many; at most the whole split.
     """
 
     model: nn.Module
@@ -51,9 +57,10 @@ class Task:
     prepare: Callable[[jax.Array], jax.Array] = lambda inputs: inputs
     loss: Callable[[jax.Array, jax.Array, Hparams], jax.Array] = cross_entropy
     constrain: Callable[[Any, Hparams], Any] = lambda params, hparams: params
+    augment: Callable[[jax.Array, jax.Array, Hparams], jax.Array] | None = None
+    calibrate: Callable[[jax.Array, Any, Any, Mapping[str, jax.Array], Hparams], Any] | None = None
+    calibration_examples: int = 500
 
-    def logits(
-        self, params: Any, inputs: jax.Array, dropout: Callable[..., jax.Array] | None = None
-    ) -> jax.Array:
+    def logits(self, params: Any, inputs: jax.Array) -> jax.Array:
         """The model's logits float32[N, K] on stored inputs."""
-        return self.model.apply({"params": params}, self.prepare(inputs), dropout=dropout)[0]
+        return self.model.apply({"params": params}, self.prepare(inputs))[0]
