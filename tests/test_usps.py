@@ -1,5 +1,6 @@
 """usps: the zip-code files found, prepared once, kept as published, and every defect named."""
 
+import functools
 import gzip
 import re
 
@@ -10,6 +11,7 @@ import experiments
 from cnnjax import data, ops
 from cnnjax.command_line import main
 from cnnjax.data import zip_text
+from experiments import lenet, strategies, zipcode
 from tests.data_files import config_of, nothing_prepared, refused, same
 
 
@@ -152,21 +154,25 @@ def test_grey_levels_of_either_type_are_one_scale():
     found = ops.intensity(eight_bits)
     np.testing.assert_allclose(found, eight_bits / 255, atol=1e-7)
     np.testing.assert_array_equal(ops.intensity(found), found)
+    for prepare in (strategies._prepare, zipcode._prepare, functools.partial(lenet._prepare, 28)):
+        np.testing.assert_allclose(prepare(found), prepare(eight_bits), atol=1e-6)
+
+
+FEWER = ["--config.validation=50"]
 
 
 @pytest.mark.parametrize(
     "flags",
     [
-        ["--experiment=strategies", "--config.train=150", "--config.test=60", "--config.validation=60"],
-        ["--experiment=zipcode", "--config.batch_size=8", "--config.validation=20"],
-        ["--experiment=lenet"],
+        ["--experiment=strategies", "--config.train=150", "--config.test=50", *FEWER],
+        ["--experiment=zipcode", "--config.batch_size=8", *FEWER],
     ],
 )
 def test_experiments_take_it_and_pictures(tmp_path, zips, flags, capsys):
     """Trained on floats, a network answers the same for the 8-bit picture of an image."""
     workdir = f"--workdir={tmp_path / 'run'}"
     places = [f"--data_dir={tmp_path / 'data'}", f"--manual_dir={zips}", workdir]
-    base = [*flags, "--config.dataset=usps", "--config.epochs=2"]
+    base = [*flags, "--config.dataset=usps", "--config.epochs=1"]
     assert main(experiments, [*base, *places]) == 0
     assert "examples of 16x16x1 in 10 classes" in capsys.readouterr().out
     image = data.load("usps", tmp_path / "data", zips).splits["test"]["inputs"][:1]

@@ -4,6 +4,7 @@ Source: LeCun, Boser, Denker, Henderson, Howard, Hubbard and Jackel 1989, "Backp
 to Handwritten Zip Code Recognition", Neural Computation 1.
 """
 
+from collections.abc import Callable
 from typing import Any, Literal
 
 import jax
@@ -46,6 +47,7 @@ class ZipCodeNet(nn.Module):
         classes: K, the number of outputs.
         activation: of the hidden layers, scaled tanh in the paper.
         squashed: whether the outputs are scaled tanh, too, as in the paper; or else linear.
+        kernel_init: draws all weights, in the paper uniform in ±2.4 / fan-in.
         dtype: of the computation; parameters and logits are float32.
 
     In training, ``dropout`` is applied to H2.
@@ -54,6 +56,7 @@ class ZipCodeNet(nn.Module):
     classes: int = 10
     activation: Literal["tanh", "relu"] = "tanh"
     squashed: bool = True
+    kernel_init: Callable = fan_in_uniform()
     dtype: Any = None
 
     @nn.compact
@@ -66,7 +69,7 @@ class ZipCodeNet(nn.Module):
                 f"the inputs are {inputs.shape}"
             )
         f = _ACTIVATIONS[self.activation]
-        arguments = {"kernel_init": fan_in_uniform(), "dtype": self.dtype}
+        arguments = {"kernel_init": self.kernel_init, "dtype": self.dtype}
         maps = arguments | {"strides": 2, "bias": "unit"}
         h1 = f(Conv(12, 5, **maps, name="H1")(pad_background(inputs, 5)))
         table = {"connections": H2_CONNECTIONS}
