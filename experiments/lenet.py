@@ -22,7 +22,9 @@ Known deviations and open questions
 import dataclasses
 import functools
 import math
-from typing import Literal
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
@@ -35,13 +37,34 @@ from cnnjax import ops
 from cnnjax.config import setting
 from cnnjax.data import Spec
 from cnnjax.errors import UserError
-from cnnjax.models import LeNet1, LeNet5, ModernLeNet
+from cnnjax.layers import RadialBasis
+from cnnjax.models import FullyConnected, LeNet1, LeNet4, LeNet5, ModernLeNet, summarize
 from cnnjax.sweeps import grid
+from cnnjax.sweeps.axes import chain, product
 from cnnjax.training import Plan, Task, cross_entropy
+from cnnjax.training.curvature import calibration, scale_by_curvature
 
 SUMMARY = "LeNet-1, LeNet-5 (1998) or a modern LeNet on handwritten digits"
 
+_LEVENBERG_MARQUARDT = {
+    "model": "lenet5",
+    "optimizer": "levenberg_marquardt",
+    "hparams.learning_rate": 0.0005,
+    "batch_size": 16,
+}
+_DISTORTED = {"distortions": True}
+# Network -> how it is trained, and the paper's test error on MNIST in percent.
+TABLE: dict[str, tuple[dict[str, Any], float | None]] = {
+    "linear": ({"model": "linear", "epochs": 10}, 12.0),
+    "784-300-10": ({"model": "fully_connected", "epochs": 10}, 4.7),
+    "LeNet-1": ({"model": "lenet1", "hparams.learning_rate": 0.003}, 1.7),
+    "LeNet-4": ({"model": "lenet4"}, 1.1),
+    "LeNet-5": (_LEVENBERG_MARQUARDT, 0.95),
+    "LeNet-5, distortions": (_LEVENBERG_MARQUARDT | _DISTORTED, 0.8),
+    "modern LeNet": ({"model": "modern", "epochs": 8}, None),
+}
 ABLATIONS = {
+    "table": chain(*(product((changes,), grid(seed=range(5))) for changes, _ in TABLE.values())),
     "networks": grid(model=("lenet1", "lenet5", "modern"), seed=range(5)),
     "learning_rate": grid(
         {"hparams.learning_rate": (0.0005, 0.001, 0.002, 0.004, 0.008)}, seed=range(5)
@@ -50,19 +73,38 @@ ABLATIONS = {
     "batch_size": grid(batch_size=(16, 32, 64, 128, 256), seed=range(5)),
     "folds": grid(fold=range(10)),
 }
-MODELS = {"lenet1": LeNet1, "lenet5": LeNet5, "modern": ModernLeNet}
-INPUT_SIZES = {"lenet1": 28, "lenet5": 32, "modern": 28}
+MODELS: dict[str, Callable[..., nn.Module]] = {
+    "linear": functools.partial(FullyConnected, ()),
+    "fully_connected": FullyConnected,
+    "lenet1": LeNet1,
+    "lenet4": LeNet4,
+    "lenet5": LeNet5,
+    "modern": ModernLeNet,
+}
+INPUT_SIZES = {name: 32 if name in ("lenet4", "lenet5") else 28 for name in MODELS}
 _MARGIN = 2  # pixels of background around an enlarged image
+_BACKGROUND, _FOREGROUND = -0.1, 1.175
+# The global rate of each pass, relative to the first: 5e-4, 2e-4, 1e-4, 5e-5, 1e-5 (LeCun et al.
+# 1998, section III.B), and the passes after which it changes.
+_RATES, _CHANGES = (1.0, 0.4, 0.2, 0.1, 0.02), (2, 5, 8, 12)
 
 
 @struct.dataclass
 class Hparams:
     """What a trial may vary without a new program."""
 
-    learning_rate: float = setting(0.002, "of AdamW, start of the cosine schedule", above=0)
-    weight_decay: float = setting(0.01, "decoupled, per unit of learning rate", minimum=0)
+    learning_rate: float = setting(
+        0.002, "start of AdamW's cosine, or the first global rate of Levenberg-Marquardt", above=0
+    )
+    weight_decay: float = setting(0.01, "decoupled, per unit of learning rate (adamw)", minimum=0)
+    damping: float = setting(0.02, "mu, added to the curvature (levenberg_marquardt)", above=0)
     dropout: float = setting(0.5, "rate before the output (modern only)", minimum=0, below=1)
     rejection: float = setting(1.0, "j of LeCun et al. 1998, equation 9 (lenet5 only)", minimum=0)
+    shift: float = setting(2.0, "distortion: at most so many pixels", minimum=0)
+    scaling: float = setting(0.1, "distortion of size, as a logarithm", minimum=0)
+    squeezing: float = setting(0.1, "distortion of one axis against the other", minimum=0)
+    shearing: float = setting(0.15, "distortion: columns for each row", minimum=0)
+    rotation: float = setting(0.0, "distortion, in radians (not among the paper's)", minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +112,11 @@ class Config:
     """Everything that the result depends on."""
 
     dataset: str = setting("digits", "digits, mnist, usps, fashion_mnist or tfds:NAME")
-    model: Literal["lenet1", "lenet5", "modern"] = setting("modern", "the network")
+    model: Literal["linear", "fully_connected", "lenet1", "lenet4", "lenet5", "modern"] = setting(
+        "modern", "the network"
+    )
+    optimizer: Literal["adamw", "levenberg_marquardt"] = setting("adamw", "how it is trained")
+    distortions: bool = setting(False, "train on images under random affine maps")
     epochs: int = setting(20, "passes over the training split", minimum=1)
     batch_size: int = setting(64, "examples in an update", minimum=1)
     seed: int = setting(
@@ -108,12 +154,21 @@ def task(config: Config, spec: Spec) -> Task:
             f"config.model={config.model} takes images of up to {size}x{size}; those of "
             f"{config.dataset} are {spec.shape[0]}x{spec.shape[1]}"
         )
-    steps = config.epochs * math.ceil(spec.examples / config.batch_size)
+    model = _model(config, len(spec.classes))
+    prepare = functools.partial(_prepare, size)
+    steps = math.ceil(spec.examples / config.batch_size)  # of an epoch
+    common = {
+        "model": model,
+        "prepare": prepare,
+        "loss": discriminative_distance if config.model == "lenet5" else cross_entropy,
+        "augment": _distort if config.distortions else None,
+    }
+    if config.optimizer == "adamw":
+        return Task(optimizer=functools.partial(_adamw, config.epochs * steps), **common)
     return Task(
-        model=_model(config, len(spec.classes)),
-        optimizer=functools.partial(_optimizer, steps),
-        prepare=functools.partial(_prepare, size),
-        loss=discriminative_distance if config.model == "lenet5" else cross_entropy,
+        optimizer=functools.partial(_levenberg_marquardt, steps, config.batch_size),
+        calibrate=_calibration(model, prepare),
+        **common,
     )
 
 
@@ -129,6 +184,54 @@ def discriminative_distance(logits: jax.Array, labels: jax.Array, hparams: Hpara
     return jnp.logaddexp(jax.nn.logsumexp(logits, axis=-1), -hparams.rejection) - right
 
 
+def report(trials: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """Write a table and a picture of the networks of :data:`TABLE` beside the paper's numbers.
+
+    Args:
+        trials: the rows of a sweep.
+        folder: where.
+
+    Returns:
+        The files written: none if the sweep has other trials than those of the table.
+    """
+    from cnnjax.reports.networks import ERROR, Network, write_networks  # matplotlib takes long
+
+    by_name = {name: _trials_with(changes, trials) for name, (changes, _) in TABLE.items()}
+    if not trials or sum(map(len, by_name.values())) != len(trials):
+        return []
+    networks = [
+        Network(name, *_counts(TABLE[name][0]), TABLE[name][1], _errors(by_name[name]))
+        for name in TABLE
+    ]
+    dataset = trials[0]["config"]["dataset"]
+    title = f"Linear to LeNet-5 and beyond, on {dataset}"
+    return write_networks(folder, networks, title, "LeCun et al. 1998 (MNIST)", ERROR)
+
+
+def _trials_with(
+    changes: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]
+) -> list[Mapping[str, Any]]:
+    """Those that change nothing else but the seed."""
+    without_seed = lambda trial: {k: v for k, v in trial["changes"].items() if k != "seed"}
+    return [trial for trial in trials if without_seed(trial) == changes]
+
+
+def _errors(trials: Sequence[Mapping[str, Any]]) -> dict[int, float]:
+    """Seed -> test error in percent, of the finished ones."""
+    return {
+        trial["config"]["seed"]: 100 * (1 - trial["test"]["accuracy"])
+        for trial in trials
+        if trial["status"] == "finished"
+    }
+
+
+def _counts(changes: Mapping[str, Any]) -> tuple[int, int]:
+    """Links and free parameters of a network of the table, on MNIST's ten classes."""
+    size = INPUT_SIZES[changes["model"]]
+    layers = summarize(MODELS[changes["model"]](), (size, size, 1))
+    return sum(layer.connections for layer in layers), sum(layer.parameters for layer in layers)
+
+
 def _model(config: Config, classes: int) -> nn.Module:
     dtype = jnp.dtype(config.precision)
     if config.model != "lenet5":
@@ -138,12 +241,59 @@ def _model(config: Config, classes: int) -> nn.Module:
             f"config.model=lenet5 has the bitmaps of ten characters as its output codes; "
             f"{config.dataset} has {classes} classes: take lenet1 or modern"
         )
-    return LeNet5(dtype=dtype)
+    exponent = 0.5 if config.optimizer == "levenberg_marquardt" else 1.0
+    return LeNet5(init_exponent=exponent, dtype=dtype)
 
 
-def _optimizer(steps: int, hparams: Hparams) -> optax.GradientTransformation:
+def _adamw(steps: int, hparams: Hparams) -> optax.GradientTransformation:
     schedule = optax.cosine_decay_schedule(hparams.learning_rate, steps)
     return optax.adamw(schedule, weight_decay=hparams.weight_decay)
+
+
+def _levenberg_marquardt(
+    steps: int, batch_size: int, hparams: Hparams
+) -> optax.GradientTransformation:
+    """The paper's, with the gradients of a batch added up as if its examples came one by one."""
+
+    def rate(step: jax.Array) -> jax.Array:
+        passed = (step // steps >= jnp.array(_CHANGES)).sum()
+        return hparams.learning_rate * batch_size * jnp.array(_RATES)[passed]
+
+    return optax.chain(scale_by_curvature(hparams.damping), optax.scale_by_learning_rate(rate))
+
+
+def _calibration(model: nn.Module, prepare: Callable[[jax.Array], jax.Array]) -> Callable[..., Any]:
+    """Curvature at what the loss is convex in: F6 where it is followed by radial basis functions.
+
+    (In their distances themselves the loss is partly linear, and curvature would be lost.)
+    """
+    name, losses = "logits", cross_entropy
+    if isinstance(model, LeNet5):
+        name, losses = "F6", functools.partial(_of_f6, model.codes)
+
+    def outputs(params: Any, inputs: jax.Array) -> jax.Array:
+        return model.apply({"params": params}, prepare(inputs))[1][name]
+
+    return calibration(outputs, losses)
+
+
+def _of_f6(
+    codes: tuple[tuple[int, ...], ...], f6: jax.Array, labels: jax.Array, hparams: Hparams
+) -> jax.Array:
+    return discriminative_distance(-RadialBasis(codes).apply({}, f6), labels, hparams)
+
+
+def _distort(keys: jax.Array, images: jax.Array, hparams: Hparams) -> jax.Array:
+    return ops.random_affine(
+        keys,
+        images,
+        shift=hparams.shift,
+        scaling=hparams.scaling,
+        squeezing=hparams.squeezing,
+        shearing=hparams.shearing,
+        rotation=hparams.rotation,
+        background=_BACKGROUND,
+    )
 
 
 def _prepare(size: int, images: jax.Array) -> jax.Array:
@@ -154,7 +304,8 @@ def _prepare(size: int, images: jax.Array) -> jax.Array:
         x = _enlarge(x, factor)
     spare = [size - side for side in x.shape[1:3]]
     pads = [(pixels // 2, pixels - pixels // 2) for pixels in spare]
-    return jnp.pad(x, ((0, 0), *pads, (0, 0))) * 1.275 - 0.1
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    return x * (_FOREGROUND - _BACKGROUND) + _BACKGROUND
 
 
 def _enlarge(x: jax.Array, factor: int) -> jax.Array:

@@ -276,7 +276,7 @@ def _optimizer(config: Config, steps: int, hparams: Hparams) -> optax.GradientTr
 
 
 def _shift(most: int, keys: jax.Array, images: jax.Array, hparams: Hparams) -> jax.Array:
-    return ops.random_shift(images, keys, most, fill=_BACKGROUND)
+    return ops.random_shift(keys, images, most, background=_BACKGROUND)
 
 
 def _prepare(images: jax.Array) -> jax.Array:

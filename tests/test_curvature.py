@@ -33,8 +33,8 @@ def outputs(params, inputs):
     return jnp.tanh(inputs @ params["first"]) @ params["second"]
 
 
-def losses(outputs, labels):
-    return cross_entropy(outputs, labels, None)
+def losses(outputs, labels, hparams=None):
+    return cross_entropy(outputs, labels, hparams)
 
 
 def small_problem():
@@ -88,13 +88,13 @@ def test_a_pass_by_hand():
     First y = 1, the gradient 2 (1 - 3) (1, 0) = (-4, 0), and w = (1.4, 0); then y = 2.8, the
     gradient 2 (0.8) (2, 1) = (3.2, 1.6), and w = (1.08, -0.48).
     """
-    squared = lambda logits, labels: (logits[:, 0] - labels) ** 2
+    squared = lambda logits, labels, hparams: (logits[:, 0] - labels) ** 2
     task = Task(
         model=TwoWeights(),
         optimizer=lambda hparams: optax.chain(
             scale_by_curvature(1.0), optax.scale_by_learning_rate(hparams.learning_rate)
         ),
-        loss=lambda logits, labels, hparams: squared(logits, labels),
+        loss=squared,
         calibrate=calibration(
             lambda params, x: TwoWeights().apply({"params": params}, x)[0], squared, draws=None
         ),

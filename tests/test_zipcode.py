@@ -154,7 +154,7 @@ def test_shifts_are_whole_pixels_and_all_of_them_happen():
     x = np.zeros((200, 5, 5, 1), np.float32)
     x[:, 2, 2] = 1
     keys = jax.random.split(jax.random.key(0), 200)
-    moved = np.asarray(ops.random_shift(x, keys, 1, fill=-1.0))
+    moved = np.asarray(ops.random_shift(keys, x, 1, background=-1.0))
     places = [tuple(np.argwhere(image[..., 0] == 1)[0] - 2) for image in moved]
     assert set(places) == set(itertools.product((-1, 0, 1), repeat=2))
     for image, (down, right) in zip(moved, places, strict=True):

@@ -8,8 +8,9 @@ fastest for the platform it is compiled for; they agree in value and in gradient
 
 from cnnjax.ops.convolution import add_bias, conv, convolve, local_conv
 from cnnjax.ops.convolution_pooling import conv_pool
+from cnnjax.ops.distortion import affine, random_affine, random_shift
 from cnnjax.ops.elementwise import dropout, scaled_tanh
-from cnnjax.ops.images import intensity, random_shift, resize_by_area
+from cnnjax.ops.images import intensity, resize_by_area
 from cnnjax.ops.lowerings import plain_lowerings
 from cnnjax.ops.pooling import (
     k_max_over_time,
@@ -21,6 +22,7 @@ from cnnjax.ops.pooling import (
 
 __all__ = [
     "add_bias",
+    "affine",
     "conv",
     "conv_pool",
     "convolve",
@@ -32,6 +34,7 @@ __all__ = [
     "max_pool",
     "mean_pool",
     "plain_lowerings",
+    "random_affine",
     "random_shift",
     "resize_by_area",
     "scaled_tanh",

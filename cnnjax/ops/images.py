@@ -1,9 +1,8 @@
-"""Images [N, H, W, C]: grey levels, size, and random shifts."""
+"""Images [N, H, W, C]: their grey levels and their size."""
 
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jax import lax
 
 
 def intensity(images: jax.Array) -> jax.Array:
@@ -31,25 +30,3 @@ def _overlaps(size: int, outputs: int) -> np.ndarray:
         edges[:-1, None], np.arange(size)
     )
     return (np.maximum(overlap, 0) * (outputs / size)).astype(np.float32)
-
-
-def random_shift(images: jax.Array, keys: jax.Array, most: int, fill: float) -> jax.Array:
-    """Every image moved by a random number of whole pixels along each axis.
-
-    Args:
-        images: float[N, H, W, C].
-        keys: key[N], one random key per image: all (2 ``most`` + 1)^2 moves are equally likely.
-        most: pixels, at most, in each direction.
-        fill: what comes in at the edges.
-
-    Returns:
-        float[N, H, W, C].
-    """
-    around = (most, most)
-    padded = jnp.pad(images, ((0, 0), around, around, (0, 0)), constant_values=fill)
-
-    def moved(image: jax.Array, key: jax.Array) -> jax.Array:
-        down, right = jax.random.randint(key, (2,), 0, 2 * most + 1)
-        return lax.dynamic_slice(image, (down, right, 0), images.shape[1:])
-
-    return jax.vmap(moved)(padded, keys)

@@ -8,6 +8,7 @@ Source: LeCun et al. 1998, section II.F and appendix C.  There the second deriva
 propagated backwards without the products of different units; here nothing is left out.
 """
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
@@ -17,9 +18,6 @@ import optax
 
 Outputs = Callable[[Any, jax.Array], jax.Array]
 """``(params, inputs [N, ...]) -> float[N, D]``: what the loss is a convex function of."""
-
-Losses = Callable[[jax.Array, jax.Array], jax.Array]
-"""``(outputs float[N, D], labels int32[N]) -> float[N]``."""
 
 
 class CurvatureState(NamedTuple):
@@ -45,21 +43,25 @@ def scale_by_curvature(damping: float | jax.Array = 0.02) -> optax.GradientTrans
     return optax.GradientTransformation(init, update)
 
 
-def calibration(outputs: Outputs, losses: Losses, draws: int | None = 1) -> Callable[..., Any]:
+def calibration(
+    outputs: Outputs,
+    losses: Callable[[jax.Array, jax.Array, Any], jax.Array],
+    draws: int | None = 1,
+) -> Callable[..., Any]:
     """A task's ``calibrate``: measure the curvature and put it into the optimiser's state.
 
     Args:
         outputs: of the network.
-        losses: of the outputs.
+        losses: of the outputs, called as a task's ``loss`` is.
         draws: as in :func:`gauss_newton_diagonal`.
     """
 
     def calibrate(
         key: jax.Array, params: Any, opt_state: Any, examples: Mapping[str, jax.Array], hparams: Any
     ) -> Any:
-        del hparams
+        of_outputs = functools.partial(losses, hparams=hparams)
         inputs, labels = examples["inputs"], examples["labels"]
-        diagonal = gauss_newton_diagonal(outputs, losses, params, inputs, labels, key, draws)
+        diagonal = gauss_newton_diagonal(outputs, of_outputs, params, inputs, labels, key, draws)
         return optax.tree_utils.tree_set(opt_state, curvature=diagonal)
 
     return calibrate
@@ -67,7 +69,7 @@ def calibration(outputs: Outputs, losses: Losses, draws: int | None = 1) -> Call
 
 def gauss_newton_diagonal(
     outputs: Outputs,
-    losses: Losses,
+    losses: Callable[[jax.Array, jax.Array], jax.Array],
     params: Any,
     inputs: jax.Array,
     labels: jax.Array,
@@ -83,7 +85,7 @@ def gauss_newton_diagonal(
 
     Args:
         outputs: of the network.
-        losses: of the outputs, convex in them.
+        losses: ``(outputs float[N, D], labels int32[N]) -> float[N]``, convex in the outputs.
         params: of the network.
         inputs: [N, ...].
         labels: int32[N].
