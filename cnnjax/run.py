@@ -5,9 +5,9 @@ An experiment is a module with ``Config`` (a frozen dataclass), ``plan(config) -
 for cross-validation ``fold``, ``folds`` and ``fold_seed``.  The task is the same for every seed,
 fold and value of a number in ``hparams``: a sweep trains them all by one program.
 
-It may have ``ABLATIONS``, named sweeps; ``rows(config, labels)``, a division of all examples of its
-own (:data:`cnnjax.data.Division`) instead of cross-validation; and ``report(rows, folder)``, which
-adds files to the report of a sweep and returns them.
+It may have ``ABLATIONS``, named sweeps; ``rows(config, labels, splits)``, a division of all
+examples of its own (:data:`cnnjax.data.Division`) instead of cross-validation; and
+``report(rows, folder)``, which adds files to the report of a sweep and returns them.
 """
 
 import contextlib

@@ -35,7 +35,8 @@ from flax import struct
 
 from cnnjax import ops
 from cnnjax.config import setting
-from cnnjax.data import Spec
+from cnnjax.data import Rows, Spec, cross_validation
+from cnnjax.data.dataset import stratified_parts
 from cnnjax.errors import UserError
 from cnnjax.layers import RadialBasis
 from cnnjax.models import DeepLeNet, FullyConnected, LeNet1, LeNet4, LeNet5, ModernLeNet, summarize
@@ -46,6 +47,8 @@ from cnnjax.training.curvature import calibration, scale_by_curvature
 
 SUMMARY = "LeNet-1, LeNet-5 (1998) or a modern LeNet on handwritten digits"
 
+# The published networks learn from all but 500 of the training images, and keep the last parameters.
+_MOST = {"validation": 500, "select": "last"}
 _LEVENBERG_MARQUARDT = {
     "model": "lenet5",
     "optimizer": "levenberg_marquardt",
@@ -55,13 +58,13 @@ _LEVENBERG_MARQUARDT = {
 _DISTORTED = {"distortions": True}
 # Network -> how it is trained, and the paper's test error on MNIST in percent.
 TABLE: dict[str, tuple[dict[str, Any], float | None]] = {
-    "linear": ({"model": "linear", "epochs": 10}, 12.0),
-    "784-300-10": ({"model": "fully_connected", "epochs": 10}, 4.7),
-    "LeNet-1": ({"model": "lenet1", "hparams.learning_rate": 0.003}, 1.7),
-    "LeNet-4": ({"model": "lenet4"}, 1.1),
-    "LeNet-5": (_LEVENBERG_MARQUARDT, 0.95),
-    "LeNet-5, distortions": (_LEVENBERG_MARQUARDT | _DISTORTED, 0.8),
-    "modern LeNet": ({"model": "modern", "epochs": 8}, None),
+    "linear": ({"model": "linear", "epochs": 10} | _MOST, 12.0),
+    "784-300-10": ({"model": "fully_connected", "epochs": 10} | _MOST, 4.7),
+    "LeNet-1": ({"model": "lenet1", "hparams.learning_rate": 0.003} | _MOST, 1.7),
+    "LeNet-4": ({"model": "lenet4"} | _MOST, 1.1),
+    "LeNet-5": (_LEVENBERG_MARQUARDT | _MOST, 0.95),
+    "LeNet-5, distortions": (_LEVENBERG_MARQUARDT | _DISTORTED | _MOST, 0.8),
+    "modern LeNet": ({"model": "modern", "epochs": 8} | _MOST, None),
 }
 ABLATIONS = {
     "table": chain(*(product((changes,), grid(seed=range(5))) for changes, _ in TABLE.values())),
@@ -113,7 +116,7 @@ class Hparams:
 class Config:
     """Everything that the result depends on."""
 
-    dataset: str = setting("digits", "digits, mnist, fashion_mnist or tfds:NAME")
+    dataset: str = setting("digits", "digits, mnist, usps, fashion_mnist or tfds:NAME")
     model: Literal["linear", "fully_connected", "lenet1", "lenet4", "lenet5", "modern", "deep"] = (
         setting("modern", "the network")
     )
@@ -127,6 +130,10 @@ class Config:
     fold: int | None = setting(None, "cross-validation: which fold is tested on", minimum=0)
     folds: int = setting(10, "of a cross-validation", minimum=2)
     fold_seed: int = setting(0, "of the draw of the folds", minimum=0, below=2**32)
+    validation: int | None = setting(
+        None, "held out, drawn by the seed, of what is not for testing; none: the data set's own",
+        minimum=1,
+    )  # fmt: skip
     patience: int | None = setting(None, "stop after so many epochs without progress", minimum=1)
     select: Literal["best", "last"] = setting("best", "which epoch's parameters, by validation")
     precision: Literal["float32", "bfloat16"] = setting("float32", "of the computation")
@@ -142,6 +149,25 @@ def plan(config: Config) -> Plan:
         patience=config.patience,
         select=config.select,
     )
+
+
+def rows(config: Config, labels: np.ndarray, splits: Rows) -> Rows | None:
+    """The division by fold, or by the number of validation images, if there is either.
+
+    Raises:
+        UserError: a fold that does not exist, or validation that leaves nothing to train on.
+    """
+    if config.validation is None or config.fold is not None:
+        return cross_validation(config, labels, splits)
+    learning = np.concatenate([splits["train"], splits["validation"]])
+    if config.validation >= len(learning):
+        raise UserError(
+            f"config.validation={config.validation}: leaves nothing to train on of the "
+            f"{len(learning):,} images that are not for testing"
+        )
+    share = config.validation / len(learning)
+    validation, train = stratified_parts(labels[learning], (share,), config.seed)
+    return splits | {"train": learning[train], "validation": learning[validation]}
 
 
 def task(config: Config, spec: Spec) -> Task:
@@ -300,8 +326,8 @@ def _distort(keys: jax.Array, images: jax.Array, hparams: Hparams) -> jax.Array:
 
 
 def _prepare(size: int, images: jax.Array) -> jax.Array:
-    """uint8[N, h, w, C] -> float32[N, size, size, C], background -0.1 and foreground 1.175."""
-    x = images.astype(jnp.float32) / 255
+    """Stored images [N, h, w, C] -> float32[N, size, size, C], from -0.1 (background) to 1.175."""
+    x = ops.intensity(images)
     factor = (size - 2 * _MARGIN) // max(x.shape[1:3])
     if factor > 1:
         x = _enlarge(x, factor)

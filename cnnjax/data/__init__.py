@@ -1,23 +1,25 @@
 """Named data sets -> numpy arrays with a provenance.  Knows no model.
 
 ``load("digits")`` needs nothing; ``mnist`` and ``fashion_mnist`` need a network once or the
-four IDX files; ``tfds:NAME`` reads what TensorFlow Datasets has prepared.
+four IDX files, ``usps`` its two text files; ``tfds:NAME`` reads what TensorFlow Datasets has
+prepared.
 """
 
 import importlib
 from pathlib import Path
 
 from cnnjax.data.dataset import DataSet, Spec
-from cnnjax.data.folds import Division, cross_validation, divide
+from cnnjax.data.folds import Division, Rows, cross_validation, divide
 from cnnjax.errors import UserError, system_reason
 
-__all__ = ["DataSet", "Division", "Spec", "cross_validation", "divide", "load", "names"]
+__all__ = ["DataSet", "Division", "Rows", "Spec", "cross_validation", "divide", "load", "names"]
 
 # Data set -> module; imported when asked for, so that no data set's library is paid for by others.
 _MODULES = {
     "digits": "cnnjax.data.digits",
     "mnist": "cnnjax.data.idx_images",
     "fashion_mnist": "cnnjax.data.idx_images",
+    "usps": "cnnjax.data.usps",
 }
 
 

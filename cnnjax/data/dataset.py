@@ -33,8 +33,9 @@ class DataSet:
 
     Attributes:
         name: as it was asked for.
-        splits: "train", "validation" and "test", each with "inputs" uint8[N, H, W, C] and
-            "labels" int32[N].
+        splits: "train", "validation" and "test", each with "labels" int32[N] and "inputs"
+            [N, H, W, C]: uint8 in 0..255, or where that would round what was published, float32
+            in 0..1 (:func:`cnnjax.ops.intensity` takes either).
         classes: the K class names, in label order.
         provenance: "source" and "split": where it comes from and how it was split; from
             :func:`cnnjax.data.load` also "sha256", the checksum of all arrays.

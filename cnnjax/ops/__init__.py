@@ -8,8 +8,9 @@ fastest for the platform it is compiled for; they agree in value and in gradient
 
 from cnnjax.ops.convolution import add_bias, conv, convolve, local_conv
 from cnnjax.ops.convolution_pooling import conv_pool
-from cnnjax.ops.distortion import random_warp, warp
+from cnnjax.ops.distortion import random_shift, random_warp, warp
 from cnnjax.ops.elementwise import dropout, scaled_tanh
+from cnnjax.ops.images import intensity, resize_by_area
 from cnnjax.ops.lowerings import plain_lowerings
 from cnnjax.ops.pooling import (
     k_max_over_time,
@@ -25,13 +26,16 @@ __all__ = [
     "conv_pool",
     "convolve",
     "dropout",
+    "intensity",
     "k_max_over_time",
     "local_conv",
     "max_over_time",
     "max_pool",
     "mean_pool",
     "plain_lowerings",
+    "random_shift",
     "random_warp",
+    "resize_by_area",
     "scaled_tanh",
     "sum_pool",
     "warp",

@@ -5,6 +5,7 @@ import functools
 import jax
 import jax.numpy as jnp
 import numpy as np
+from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
 _CONTROLS = 6  # points along each axis that are moved at random
@@ -97,6 +98,30 @@ def _between_controls(size: int) -> np.ndarray:
     distance = np.arange(size)[:, None] * (_CONTROLS - 1) / (size - 1) - np.arange(_CONTROLS)[None]
     weights = np.cos(np.pi / 2 * np.clip(distance, -1, 1)) ** 2
     return weights.astype(np.float32)
+
+
+def random_shift(
+    keys: jax.Array, images: jax.Array, most: int, background: float = 0.0
+) -> jax.Array:
+    """Every image moved by a random number of whole pixels along each axis.
+
+    Args:
+        keys: key[N]; all (2 ``most`` + 1)^2 moves are equally likely.
+        images: float[N, H, W, C].
+        most: pixels, at most, in each direction.
+        background: the value beyond the edges.
+
+    Returns:
+        float[N, H, W, C].
+    """
+    pads = ((0, 0), (most, most), (most, most), (0, 0))
+    padded = jnp.pad(images, pads, constant_values=background)
+
+    def cut(key: jax.Array, image: jax.Array) -> jax.Array:
+        down, right = jax.random.randint(key, (2,), 0, 2 * most + 1)
+        return lax.dynamic_slice(image, (down, right, 0), images.shape[1:])
+
+    return jax.vmap(cut)(keys, padded)
 
 
 def _matrices(*entries: jax.Array) -> jax.Array:

@@ -89,7 +89,7 @@ def markdown_table(
         "network", "links", "free parameters", f"{quantity.column} (mean ± sd)", "95 % CI", "n",
         "against the one above, points", escape(source),
     ]  # fmt: skip
-    lines = [f"# {escape(title)}", "", _line(header), "|-" + "|-:" * (len(header) - 1) + "|"]
+    lines = [f"# {escape(title)}", "", line(header), "|-" + "|-:" * (len(header) - 1) + "|"]
     number = lambda value: "–" if value is None else f"{value:.{quantity.digits}f}"
     for above, network in zip([None, *networks], networks, strict=False):
         found = network.summary
@@ -99,9 +99,11 @@ def markdown_table(
         interval = "–" if found.low is None else f"{number(found.low)} – {number(found.high)}"
         cells = [
             escape(network.name), f"{network.links:,}", f"{network.parameters:,}", mean, interval,
-            str(found.count), _against(network, above, quantity.digits), number(network.published),
+            str(found.count),
+            against(network.measured, above.measured, quantity.digits) if above else "–",
+            number(network.published),
         ]  # fmt: skip
-        lines.append(_line(cells))
+        lines.append(line(cells))
     notes = [
         "",
         "- sd is the sample's, the interval Student's t for the mean over n trials.",
@@ -145,12 +147,14 @@ def weights_figure(
     return figure
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _against(network: Network, above: Network | None, digits: int) -> str:
-    found = above and compare(network.measured, above.measured)
+def against(ours: Mapping[Any, float], theirs: Mapping[Any, float], digits: int) -> str:
+    """A cell: mean difference of the trials that both have, and its p."""
+    found = compare(ours, theirs)
     if not found:
         return "–"
     p = ""

@@ -84,7 +84,7 @@ class Trainer:
         Raises:
             UserError: a variation that does not fit the data, as a fold that does not exist.
         """
-        rows = self._division(config, self._data["labels"])
+        rows = self._division(config, self._data["labels"], self._rows)
         return self._rows if rows is None else rows
 
     def train(self, configs: Sequence[Any]) -> Iterator[Outcome]:

@@ -9,7 +9,7 @@ from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import measure, predict
 from cnnjax.training.loop import Fitted, Plan, Programs, fit
 from cnnjax.training.step import TrainState, calibrate, init_state, stream, train_step
-from cnnjax.training.task import Task, cross_entropy
+from cnnjax.training.task import Task, cross_entropy, squared_error
 
 __all__ = [
     "Devices",
@@ -24,6 +24,7 @@ __all__ = [
     "init_state",
     "measure",
     "predict",
+    "squared_error",
     "stream",
     "train_step",
 ]

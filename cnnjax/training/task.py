@@ -5,6 +5,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
@@ -16,6 +17,18 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, hparams: Hparams) -> jax
     """Softmax cross-entropy in nats: float32[N, K], int32[N] -> float32[N]."""
     del hparams
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
+
+
+def squared_error(logits: jax.Array, labels: jax.Array, hparams: Hparams) -> jax.Array:
+    """Half the squared distance to the target, +1 for the right class and -1 for the others.
+
+    float32[N, K], int32[N] -> float32[N].
+
+    Source: LeCun 1989 and LeCun et al. 1989, whose output units are scaled tanh.
+    """
+    del hparams
+    targets = 2.0 * jax.nn.one_hot(labels, logits.shape[-1]) - 1
+    return 0.5 * jnp.square(logits - targets).sum(-1)
 
 
 @dataclasses.dataclass(frozen=True)
