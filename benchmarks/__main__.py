@@ -4,10 +4,10 @@ import sys
 
 from absl import app, flags, logging
 
-from benchmarks import tables
+from benchmarks import papers, tables
 from cnnjax.allocator import keep_memory
 
-SUITES = ("accuracy", "ladder", "lenet", "sweeps")
+SUITES = ("accuracy", "lenet", "sweeps", *papers.PAPERS)
 
 _SUITE = flags.DEFINE_enum("suite", None, [*SUITES, "tables"], "what to measure", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "prepared data sets")
@@ -24,10 +24,8 @@ def _main(argv: list[str]) -> None:
         from benchmarks import accuracy
 
         accuracy.measure(_RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)
-    elif _SUITE.value == "ladder":
-        from benchmarks import ladder
-
-        ladder.measure(_RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)
+    elif _SUITE.value in papers.PAPERS:
+        papers.measure(_SUITE.value, _RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)
     elif _SUITE.value == "lenet":
         from benchmarks import lenet  # imports PyTorch
 

@@ -47,7 +47,7 @@ from cnnjax.training.curvature import calibration, scale_by_curvature
 
 SUMMARY = "LeNet-1, LeNet-5 (1998) or a modern LeNet on handwritten digits"
 
-# The published networks learn from all but 500 of the training images, and keep the last parameters.
+# The networks of the table learn from all but 500 images, and keep the last parameters.
 _MOST = {"validation": 500, "select": "last"}
 _LEVENBERG_MARQUARDT = {
     "model": "lenet5",
