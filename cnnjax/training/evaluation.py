@@ -3,40 +3,67 @@
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
 import numpy as np
 
 from cnnjax.training.devices import Devices
 from cnnjax.training.task import Hparams, Task
 
-_BATCH = 512
+Examples = Mapping[str, np.ndarray]
+Means = dict[str, float | int]
+
+_BATCH, _SMALLEST_BATCH = 512, 64
 
 
 def predict(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndarray]:
     """Compile ``(params, inputs [N, ...]) -> logits float32[N, K]``."""
     run = devices.apply(task.logits)
-    return lambda params, inputs: run(params, inputs, _BATCH)
+    return lambda params, inputs: run(params, inputs, min(_BATCH, len(inputs)))
 
 
 def measure(
-    task: Task, logits: np.ndarray, labels: np.ndarray, hparams: Hparams
-) -> dict[str, float | int]:
-    """Mean loss and accuracy over all examples, summed in float64.
+    task: Task, devices: Devices
+) -> Callable[[Any, Hparams, Mapping[str, Examples]], dict[str, tuple[np.ndarray, Means]]]:
+    """Compile ``(params, hparams, splits) -> {split: (logits float32[N, K], means)}``.
 
-    Args:
-        task: gives the loss.
-        logits: float32[N, K].
-        labels: int32[N].
-        hparams: of the loss.
-
-    Returns:
-        "accuracy" (share of examples whose largest logit is the label's), "loss", "count".
+    ``splits`` maps names to "inputs" [N, ...] and "labels" int32[N].  The means, of losses summed
+    in float64, are "accuracy" (share of examples whose largest logit is the label's), "loss" and
+    "count".  All splits go through one program: its batch is as large as the smallest of them, but
+    64 to 512.
     """
-    losses = np.asarray(task.loss(logits, labels, hparams), np.float64)
-    correct = int((np.argmax(logits, -1) == labels).sum())
+
+    def outcome(
+        variables: tuple[Any, Hparams], examples: dict[str, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        params, hparams = variables
+        logits = task.logits(params, examples["inputs"])
+        return logits, task.loss(logits, examples["labels"], hparams)
+
+    run = devices.apply(outcome)
+
+    def means_of(
+        params: Any, hparams: Hparams, splits: Mapping[str, Examples]
+    ) -> dict[str, tuple[np.ndarray, Means]]:
+        smallest = min(len(examples["labels"]) for examples in splits.values())
+        batch_size = min(max(smallest, _SMALLEST_BATCH), _BATCH)
+        variables = devices.replicate((params, jax.tree.map(np.float32, hparams)))
+        found = {}
+        for split, examples in splits.items():
+            rows = {name: examples[name] for name in ("inputs", "labels")}
+            logits, losses = run(variables, rows, batch_size)
+            found[split] = logits, means(logits, losses, examples["labels"])
+        return found
+
+    return means_of
+
+
+def means(logits: np.ndarray, losses: np.ndarray, labels: np.ndarray) -> Means:
+    """Accuracy and mean loss of N examples: float32[N, K], float32[N], int32[N]."""
+    count = len(labels)
     return {
-        "accuracy": correct / len(labels),
-        "loss": float(losses.sum() / len(labels)),
-        "count": len(labels),
+        "accuracy": int((np.argmax(logits, -1) == labels).sum()) / count,
+        "loss": float(np.sum(losses, dtype=np.float64) / count),
+        "count": count,
     }
 
 
