@@ -74,7 +74,10 @@ def _medians(runs: Sequence[Run]) -> dict[str, Any]:
     found: dict[str, Any] = {
         "total": statistics.median(totals),
         "totals": totals,
-        **{name: statistics.median(run[name] for run in runs) for name in ("compiled", "read")},
+        **{
+            name: statistics.median(run[name] for run in runs)
+            for name in ("cpu", "compiled", "read")
+        },
     }
     for kind in ("parts", "packages", "programs"):
         names = dict.fromkeys(name for run in runs for name in run[kind])
@@ -100,6 +103,7 @@ def table(content: Mapping[str, Any]) -> str:
     for label, value in (
         ("**all**", lambda row: f"{row['total']:.2f}"),
         ("all but the steps", lambda row: f"{row['total'] - row['parts']['steps']:.2f}"),
+        ("processor time, all threads", lambda row: f"{row['cpu']:.2f}"),
         ("programs compiled", lambda row: f"{row['compiled']:.0f}"),
     ):
         lines.append(f"| {label} | " + " | ".join(map(value, rows)) + " |")

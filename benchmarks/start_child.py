@@ -175,6 +175,7 @@ def main(started_at: float, arguments: list[str]) -> dict[str, Any]:
         "programs": programs,
         "compiled": clock.count("compile") - clock.count("read programs"),
         "read": clock.count("read programs"),
+        "cpu": time.process_time(),
         "ended_at": ended,
     }
 

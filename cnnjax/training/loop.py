@@ -132,8 +132,9 @@ def init_progress(task: Task, inputs: jax.Array, hparams: Hparams, seed: jax.Arr
     best = Best(
         params=state.params,
         epoch=jnp.zeros((), jnp.int32),
-        accuracy=jnp.full((), -1.0),
-        loss=jnp.full((), jnp.inf),
+        # With their types: the weak ones of -1.0 and inf would be another program's.
+        accuracy=jnp.full((), -1.0, jnp.float32),
+        loss=jnp.full((), jnp.inf, jnp.float32),
     )
     return Progress(state=state, totals=jax.tree.map(jnp.asarray, no_totals()), best=best)
 
