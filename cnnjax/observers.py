@@ -23,7 +23,9 @@ def _hidden(name: str) -> Iterator[None]:
     tensorboardX imports PyTorch wherever it is installed, which takes longer than all that we
     import; it needs it for tensors only.
     """
-    hidden = sys.modules.setdefault(name, None) is None
+    hidden = name not in sys.modules
+    if hidden:
+        sys.modules[name] = None
     try:
         yield
     finally:

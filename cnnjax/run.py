@@ -32,7 +32,7 @@ from cnnjax.directory import write_json
 from cnnjax.errors import UserError
 from cnnjax.observers import RunObserver, Signals
 from cnnjax.run_directory import RunDirectory, source_revision, versions
-from cnnjax.training import Devices, Task, measure, predict
+from cnnjax.training import Devices, Task, evaluator, predict
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.loop import Fitted, Interrupted, Plan, Programs, fit
 
@@ -161,7 +161,7 @@ def evaluate(experiment: ModuleType, config: Any, places: Places) -> dict[str, d
     if spec != dataset.spec:
         raise UserError(f"{places.workdir}: the model was trained on {spec}, not {dataset.spec}")
     task = experiment.task(config, spec)
-    found = measure(task, Devices(places.parallel))(params, config.hparams, dataset.splits)
+    found = evaluator(task, Devices(places.parallel))(params, config.hparams, dataset.splits)
     return {split: means for split, (_, means) in found.items()}
 
 
@@ -264,7 +264,7 @@ def _figures(
     programs: Programs,
 ) -> dict[str, Any]:
     """Measure the selected parameters on every split; keep them and the test predictions."""
-    measured = programs.measure(fitted.params, hparams, dataset.splits)
+    measured = programs.evaluate(fitted.params, hparams, dataset.splits)
     params = jax.device_get(fitted.params)
     answers = {"labels": dataset.splits["test"]["labels"], "logits": measured["test"][0]}
     processes.from_leader(lambda: _save_outcome(run, params, answers))

@@ -8,9 +8,8 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 import pytest
-from flax import linen as nn
 
-from cnnjax.training import Devices, Plan, fit, measure
+from cnnjax.training import Devices, Plan, evaluator, fit, measure, predict
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.loop import (
     Best,
@@ -26,13 +25,6 @@ from tests.training_task import Hparams, small_splits, small_task
 PLAN = Plan(epochs=4, batch_size=16, seed=3)
 SPLITS = small_splits()
 HPARAMS = Hparams()
-
-
-class Unchanged(nn.Module):
-    """Its logits are its inputs, times the 255 that the small task divides by."""
-
-    def __call__(self, inputs, *, dropout=None):
-        return inputs * 255, {}
 
 
 class Recorder(Observer):
@@ -89,8 +81,12 @@ def test_the_best_epoch_is_the_one_with_the_best_validation(uninterrupted):
     key = lambda row: (-row["validation"]["accuracy"], row["validation"]["loss"])
     best = min(rows, key=key)
     assert fitted.selected_epoch == best["epoch"]
-    measured = measure(small_task(), Devices("single"))(fitted.params, Hparams(), SPLITS)
-    _, means = measured["validation"]
+    devices, validation = Devices("single"), SPLITS["validation"]
+    logits = predict(small_task(), devices)(fitted.params, validation["inputs"])
+    means = measure(small_task(), logits, validation["labels"], Hparams())
+    found = evaluator(small_task(), devices)(fitted.params, Hparams(), {"validation": validation})
+    np.testing.assert_allclose(found["validation"][0], logits, atol=1e-6)
+    assert found["validation"][1] == pytest.approx(means, rel=1e-6)
     assert means["accuracy"] == best["validation"]["accuracy"]
     assert means["loss"] == pytest.approx(best["validation"]["loss"], rel=1e-6)
 
@@ -212,12 +208,8 @@ def test_evaluation_is_exact_for_any_batch(uninterrupted):
 
 
 def test_measure_by_hand():
-    """Three logits that are the inputs themselves, padded to a batch of 64."""
     logits = np.log(np.float32([[0.5, 0.25, 0.25], [0.2, 0.2, 0.6], [0.1, 0.8, 0.1]]))
-    task = dataclasses.replace(small_task(), model=Unchanged())
-    splits = {"test": {"inputs": logits, "labels": np.int32([0, 2, 0])}}
-    found, means = measure(task, Devices("single"))({}, Hparams(), splits)["test"]
-    np.testing.assert_allclose(found, logits, rtol=1e-6)
+    means = measure(small_task(), logits, np.int32([0, 2, 0]), Hparams())
     assert means["accuracy"] == pytest.approx(2 / 3)
     assert means["loss"] == pytest.approx(-np.log([0.5, 0.6, 0.1]).mean(), rel=1e-6)
     assert json.dumps(means)

@@ -53,7 +53,7 @@ def alone(rate, seed):
     programs = Programs(small_task(), Devices("single"))
     hparams, plan = Hparams(rate), dataclasses.replace(PLAN, seed=seed)
     fitted = fit(small_task(), SPLITS, hparams, plan, programs=programs)
-    measured = programs.measure(fitted.params, hparams, TESTED)
+    measured = programs.evaluate(fitted.params, hparams, TESTED)
     return fitted.selected_epoch, {name: means for name, (_, means) in measured.items()}
 
 

@@ -155,7 +155,7 @@ class Trainer:
         if isinstance(fitted, Diverged):
             return Outcome("diverged", str(fitted))
         splits = {name: self._split(rows) for name, rows in self.rows(config).items()}
-        measured = self._programs.measure(fitted.params, config.hparams, splits)
+        measured = self._programs.evaluate(fitted.params, config.hparams, splits)
         return Outcome(
             "finished",
             **{split: means for split, (_, means) in measured.items()},

@@ -21,15 +21,14 @@ def predict(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndar
     return lambda params, inputs: run(params, inputs, min(_BATCH, len(inputs)))
 
 
-def measure(
+def evaluator(
     task: Task, devices: Devices
 ) -> Callable[[Any, Hparams, Mapping[str, Examples]], dict[str, tuple[np.ndarray, Means]]]:
     """Compile ``(params, hparams, splits) -> {split: (logits float32[N, K], means)}``.
 
-    ``splits`` maps names to "inputs" [N, ...] and "labels" int32[N].  The means, of losses summed
-    in float64, are "accuracy" (share of examples whose largest logit is the label's), "loss" and
-    "count".  All splits go through one program: its batch is as large as the smallest of them, but
-    64 to 512.
+    ``splits`` maps names to "inputs" [N, ...] and "labels" int32[N]; the means are those of
+    :func:`measure`.  All splits go through one program: its batch is as large as the smallest of
+    them, but 64 to 512.
     """
 
     def outcome(
@@ -41,7 +40,7 @@ def measure(
 
     run = devices.apply(outcome)
 
-    def means_of(
+    def evaluate(
         params: Any, hparams: Hparams, splits: Mapping[str, Examples]
     ) -> dict[str, tuple[np.ndarray, Means]]:
         smallest = min(len(examples["labels"]) for examples in splits.values())
@@ -51,14 +50,28 @@ def measure(
         for split, examples in splits.items():
             rows = {name: examples[name] for name in ("inputs", "labels")}
             logits, losses = run(variables, rows, batch_size)
-            found[split] = logits, means(logits, losses, examples["labels"])
+            found[split] = logits, _means(logits, losses, examples["labels"])
         return found
 
-    return means_of
+    return evaluate
 
 
-def means(logits: np.ndarray, losses: np.ndarray, labels: np.ndarray) -> Means:
-    """Accuracy and mean loss of N examples: float32[N, K], float32[N], int32[N]."""
+def measure(task: Task, logits: np.ndarray, labels: np.ndarray, hparams: Hparams) -> Means:
+    """Mean loss and accuracy over all examples, summed in float64.
+
+    Args:
+        task: gives the loss.
+        logits: float32[N, K].
+        labels: int32[N].
+        hparams: of the loss.
+
+    Returns:
+        "accuracy" (share of examples whose largest logit is the label's), "loss", "count".
+    """
+    return _means(logits, np.asarray(task.loss(logits, labels, hparams)), labels)
+
+
+def _means(logits: np.ndarray, losses: np.ndarray, labels: np.ndarray) -> Means:
     count = len(labels)
     return {
         "accuracy": int((np.argmax(logits, -1) == labels).sum()) / count,

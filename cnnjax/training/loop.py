@@ -17,7 +17,7 @@ from cnnjax.errors import UserError
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.compilation import jit
 from cnnjax.training.devices import Devices
-from cnnjax.training.evaluation import accuracy_and_loss, measure
+from cnnjax.training.evaluation import accuracy_and_loss, evaluator
 from cnnjax.training.step import Metrics, TrainState, init_state, stream, train_step
 from cnnjax.training.task import Hparams, Task
 
@@ -122,7 +122,7 @@ class Programs:
         self.order = jit(_order, seldom=True, static_argnames=("count", "batch_size", "width"))
         self.advance = devices.program(functools.partial(step_on_rows, task))
         self.all_finite = jit(all_finite, seldom=True)
-        self.measure = measure(task, devices)
+        self.evaluate = evaluator(task, devices)
         self.update_best = jit(keep_best, seldom=True)
 
 
@@ -256,7 +256,7 @@ def fit(
                 observer.progress(epoch, within, steps, accuracy_and_loss(totals))
         require_finite()
         totals, params = jax.device_get(progress.totals), progress.state.params
-        _, held_out = programs.measure(params, traced, {"validation": validation})["validation"]
+        _, held_out = programs.evaluate(params, traced, {"validation": validation})["validation"]
         if not np.isfinite(held_out["loss"]):
             raise diverged(
                 f"the validation loss is {_NOT_FINITE} after step {done}", hparams, checkpoints
