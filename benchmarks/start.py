@@ -33,23 +33,23 @@ def measure(against: str | None, rounds: int) -> None:
     checkouts = {"before": Path(against)} if against else {}
     checkouts["now"] = ROOT
     runs: dict[tuple[str, str], list[Run]] = {}
-    for _ in range(rounds):
+    for number in range(rounds):
         for name, root in checkouts.items():
             with tempfile.TemporaryDirectory() as folder:
                 for start in _STARTS:  # the second finds the first's programs
                     found = _run(root, Path(folder) / "data", Path(folder) / start)
                     runs.setdefault((name, start), []).append(found)
                     print(name, start, f"{sum(found['parts'].values()):.2f} s", flush=True)
-    content = {
-        **circumstances(),
-        "command": " ".join(["python launch.py", *COMMAND]),
-        "rounds": rounds,
-        "rows": [
-            {"checkout": name, "start": start, **_medians(found)}
-            for (name, start), found in runs.items()
-        ],
-    }
-    write_json(RESULTS / "start.json", content)
+        content = {
+            **circumstances(),
+            "command": " ".join(["python launch.py", *COMMAND]),
+            "rounds": number + 1,
+            "rows": [
+                {"checkout": name, "start": start, **_medians(found)}
+                for (name, start), found in runs.items()
+            ],
+        }
+        write_json(RESULTS / "start.json", content)
 
 
 def _run(root: Path, data_dir: Path, workdir: Path) -> Run:
