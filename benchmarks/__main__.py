@@ -7,11 +7,13 @@ from absl import app, flags, logging
 from benchmarks import papers, tables
 from cnnjax.allocator import keep_memory
 
-SUITES = ("accuracy", "lenet", "sweeps", *papers.PAPERS)
+SUITES = ("accuracy", "lenet", "start", "sweeps", *papers.PAPERS)
 
 _SUITE = flags.DEFINE_enum("suite", None, [*SUITES, "tables"], "what to measure", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "prepared data sets")
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "data files that you have")
+_AGAINST = flags.DEFINE_string("against", None, "start: another checkout, measured in turn")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "start: how often each is run", lower_bound=1)
 _RUNS = flags.DEFINE_string("runs", "runs/benchmarks", "where runs are kept and gone on with")
 
 
@@ -30,6 +32,10 @@ def _main(argv: list[str]) -> None:
         from benchmarks import lenet  # imports PyTorch
 
         lenet.measure()
+    elif _SUITE.value == "start":
+        from benchmarks import start
+
+        start.measure(_AGAINST.value, _ROUNDS.value)
     elif _SUITE.value == "sweeps":
         from benchmarks import sweeps
 
