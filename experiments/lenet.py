@@ -84,11 +84,11 @@ _DISTORTED = {"distortions": True}
 TABLE: dict[str, tuple[dict[str, Any], float | None]] = {
     "linear": ({"model": "linear", "epochs": 10} | _MOST, 12.0),
     "784-300-10": ({"model": "fully_connected", "epochs": 10} | _MOST, 4.7),
-    "LeNet-1": ({"model": "lenet1", "hparams.learning_rate": 0.003} | _MOST, 1.7),
-    "LeNet-4": ({"model": "lenet4"} | _MOST, 1.1),
+    "LeNet-1": ({"model": "lenet1", "epochs": 12, "hparams.learning_rate": 0.003} | _MOST, 1.7),
+    "LeNet-4": ({"model": "lenet4", "epochs": 12, "hparams.weight_decay": 0.2} | _MOST, 1.1),
     "LeNet-5": (_LEVENBERG_MARQUARDT | _MOST, 0.95),
     "LeNet-5, distortions": (_LEVENBERG_MARQUARDT | _DISTORTED | _MOST, 0.8),
-    "modern LeNet": ({"model": "modern", "epochs": 8} | _MOST, None),
+    "modern LeNet": ({"model": "modern", "epochs": 6} | _MOST, None),
 }
 ABLATIONS = {
     "table": chain(*(product((changes,), grid(seed=range(5))) for changes, _ in TABLE.values())),
