@@ -16,51 +16,54 @@ from cnnjax.sweeps.directory import TRIALS, SweepDirectory
 
 @dataclasses.dataclass(frozen=True)
 class Paper:
-    """A sweep whose report is a table of a paper.
+    """Sweeps whose report is a table of a paper.
 
     Attributes:
-        experiment, sweep: their names.
+        experiment: its name.
+        sweeps: theirs; one report is of the trials of all.
         flags: of the command line, besides.
     """
 
     experiment: str
-    sweep: str
+    sweeps: tuple[str, ...]
     flags: tuple[str, ...] = ()
 
 
 PAPERS = {
-    "strategies": Paper("strategies", "table"),
-    "networks": Paper("lenet", "table", ("--config.dataset=mnist",)),
-    "best": Paper("lenet", "best", ("--config.dataset=mnist",)),
-    "ladder": Paper("zipcode", "ladder"),
+    "strategies": Paper("strategies", ("table",)),
+    "networks": Paper("lenet", ("table", "best"), ("--config.dataset=mnist",)),
+    "ladder": Paper("zipcode", ("ladder",)),
 }
 
 
 def measure(name: str, runs: str, data_dir: str | None, manual_dir: str | None) -> None:
-    """Run the sweep (trials with a row are not run again); keep its rows and its report's picture.
+    """Run the sweeps (trials with a row are not run again); keep rows and their report's picture.
 
     They are ``results/NAME.json`` and ``results/NAME.png``.
     """
-    paper, folder = PAPERS[name], Path(runs) / name
-    flags = [f"--experiment={paper.experiment}", f"--sweep={paper.sweep}", *paper.flags]
-    for flag, place in (("workdir", folder), ("data_dir", data_dir), ("manual_dir", manual_dir)):
-        flags += [f"--{flag}={place}"] if place else []
-    if status := main(experiments, flags):
-        raise SystemExit(status)
-    rows = SweepDirectory(folder).rows(TRIALS)
+    paper, rows = PAPERS[name], []
+    for sweep in paper.sweeps:
+        folder = Path(runs) / f"{name}-{sweep}"
+        flags = [f"--experiment={paper.experiment}", f"--sweep={sweep}", *paper.flags]
+        places = {"workdir": folder, "data_dir": data_dir, "manual_dir": manual_dir}
+        flags += [f"--{flag}={place}" for flag, place in places.items() if place]
+        if status := main(experiments, flags):
+            raise SystemExit(status)
+        rows += SweepDirectory(folder).rows(TRIALS)
     RESULTS.mkdir(exist_ok=True)
     write_json(RESULTS / f"{name}.json", {"rows": rows})
-    (picture,) = (file for file in _report(name, rows, folder) if file.suffix == ".png")
-    shutil.copyfile(picture, RESULTS / f"{name}.png")
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copyfile(_report(name, rows, Path(folder))[".png"], RESULTS / f"{name}.png")
 
 
 def table(name: str, content: Mapping[str, Any]) -> str:
     """The README's table: that of the report on the kept rows."""
     with tempfile.TemporaryDirectory() as folder:
-        (text,) = (f for f in _report(name, content["rows"], Path(folder)) if f.suffix == ".md")
-        lines = text.read_text().splitlines()
+        lines = _report(name, content["rows"], Path(folder))[".md"].read_text().splitlines()
     return "\n".join(line for line in lines if line.startswith("|"))
 
 
-def _report(name: str, rows: list[Any], folder: Path) -> list[Path]:
-    return load_experiment(experiments, PAPERS[name].experiment).report(rows, folder)
+def _report(name: str, rows: list[Any], folder: Path) -> dict[str, Path]:
+    """The one table and the one picture, by their names' ends."""
+    files = load_experiment(experiments, PAPERS[name].experiment).report(rows, folder)
+    return {file.suffix: file for file in files}

@@ -13,6 +13,7 @@ import experiments
 from cnnjax.command_line import main
 from cnnjax.config import override, to_dict
 from cnnjax.data import Spec
+from cnnjax.errors import UserError
 from cnnjax.models.bitmaps import DIGITS
 from cnnjax.training import calibrate, init_state
 from cnnjax.training.curvature import gauss_newton_diagonal
@@ -28,6 +29,29 @@ def some_digits(count):
     random = np.random.RandomState(0)
     images = random.randint(0, 256, (count, 28, 28, 1)).astype(np.uint8)
     return {"inputs": jnp.asarray(images), "labels": jnp.asarray(random.randint(0, 10, count))}
+
+
+# --- data -------------------------------------------------------------------------------------
+
+
+def test_validation_images_are_drawn_from_all_that_are_not_for_testing():
+    labels = np.random.RandomState(0).randint(0, 10, 100)
+    splits = dict(
+        zip(("train", "validation", "test"), np.split(np.arange(100), [60, 80]), strict=True)
+    )
+    assert lenet.rows(Config(), labels, splits) is None
+    first, second = (lenet.rows(Config(validation=8, seed=seed), labels, splits) for seed in (0, 1))
+    assert [len(first[name]) for name in ("train", "validation", "test")] == [72, 8, 20]
+    everything = np.sort(np.concatenate(list(first.values())))
+    np.testing.assert_array_equal(everything, np.arange(100))
+    np.testing.assert_array_equal(first["test"], splits["test"])
+    assert not np.array_equal(first["validation"], second["validation"])
+    folded = lenet.rows(Config(validation=8, fold=1), labels, splits)
+    assert len(folded["test"]) == 10
+    with pytest.raises(
+        UserError, match=r"config.validation=80: leaves nothing to train on of the 80"
+    ):
+        lenet.rows(Config(validation=80), labels, splits)
 
 
 # --- LeNet-5 as published ---------------------------------------------------------------------
@@ -109,7 +133,7 @@ def test_distortions_move_digits_and_leave_background():
 
 
 def row(name, seed, accuracy):
-    changes, _ = lenet.TABLE[name]
+    changes, _ = (lenet.TABLE | lenet.BEST)[name]
     return {
         "changes": changes | {"seed": seed},
         "config": to_dict(override(Config(), changes | {"seed": seed})),
@@ -129,6 +153,10 @@ def test_table_of_fake_rows(tmp_path):
     assert lines[8] == "| LeNet-5 | 340,908 | 60,000 | 1.00 | – | 1 | – | 0.95 |"
     assert lines[10].endswith("| 317,066 | 0.50 | – | 1 | – | – |")
     assert files[1].read_bytes().startswith(b"\x89PNG")
+    (best,) = lenet.BEST
+    files = lenet.report([*trials, row(best, 0, 0.996)], tmp_path)
+    assert files[0].read_text().splitlines()[:11] == lines[:11]
+    assert f"| {best} |" in files[0].read_text().splitlines()[11]
 
 
 def test_no_table_of_another_sweep(tmp_path):
