@@ -1,5 +1,6 @@
 """The README's tables, generated from the result files between their markers."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -11,15 +12,16 @@ READMES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 
 def render(readme: str) -> str:
     """``readme`` with every ``<!-- table:NAME -->`` ... ``<!-- end -->`` block made anew."""
-    from benchmarks import accuracy, ladder, speed_tables
+    from benchmarks import accuracy, papers, speed_tables, start
 
     # Table -> its maker and the result file it is made from.
     makers = {
         "accuracy": (accuracy.table, "accuracy"),
-        "ladder": (ladder.table, "ladder"),
         "lenet": (speed_tables.steps, "lenet"),
         "lenet_first_step": (speed_tables.first_steps, "lenet"),
+        "start": (start.table, "start"),
         "sweeps": (speed_tables.sweeps, "sweeps"),
+        **{name: (functools.partial(papers.table, name), name) for name in papers.PAPERS},
     }
 
     def block(match: re.Match) -> str:

@@ -1,22 +1,46 @@
-"""LeNets on handwritten digits: LeNet-1, LeNet-5 of 1998, and their modern descendant.
+"""The networks of LeCun et al. 1998 on handwritten digits, and what their like reaches today.
 
     python launch.py --experiment=lenet
 
-trains the modern one on scikit-learn's 1,797 digits in well under a minute on two cores.  For
-MNIST, with the four IDX files in some folder:
+trains the modern LeNet on scikit-learn's 1,797 digits in well under a minute on two cores.  For
+MNIST, with the four IDX files in some folder, the table of the paper's networks, and the best that
+a network of their size reaches here:
 
-    python launch.py --experiment=lenet --manual_dir=FOLDER --config.dataset=mnist \\
-        --config.model=modern --config.epochs=20
+    python launch.py --experiment=lenet --manual_dir=FOLDER --config.dataset=mnist --sweep=table
+    python launch.py --experiment=lenet --manual_dir=FOLDER --config.dataset=mnist --sweep=best
 
-Known deviations and open questions
-* The optimiser is AdamW with a cosine schedule for all three networks, not the stochastic
-  diagonal Levenberg-Marquardt of LeCun et al. 1998.
+Expected, test error on MNIST in %, mean ± sd of 5 seeds, beside the paper's: @EXPECTED@
+
+LeNet-5 as published is --config.model=lenet5 --config.optimizer=levenberg_marquardt
+--config.hparams.learning_rate=0.0005 --config.batch_size=16: subsampling with trained coefficients,
+radial basis functions with the digits' bitmaps as centres, equation 9 as loss, and stochastic
+diagonal Levenberg-Marquardt, whose curvature is measured on 500 examples before every pass.
+
+Known deviations
+* The others are trained by AdamW with a cosine schedule, on softmax cross-entropy.  The paper's
+  were not, and its linear and fully connected networks are worse.
+* Of the 60,000 training images the networks of the table learn from all but 500.
+* The curvature is the exact diagonal of the Gauss-Newton matrix, estimated without bias by a random
+  sign for each of F6's units; the paper's recursion leaves out the products of different units.
+* Gradients of 16 examples are added up before a step; the paper takes them one by one.
+* With Levenberg-Marquardt, LeNet-5's initial weights are uniform in ±2.4 / sqrt(fan-in).  In
+  ±2.4 / fan-in, as the paper has it, F6's inputs are so small (and with them all curvature but that
+  of biases) that C5 saturates in the first pass and training ends at 90 % error; and the effective
+  rates that the paper is remembered to report for the first pass, 7e-5 to 0.016, need a curvature
+  of 0.011 and more.
 * LeNet-5's loss is the paper's equation 9.  The paper gives no value for its constant j; 1
   makes it, once the wrong units are far away, the squared distance to the right code.
+* LeNet-4's C3 has a connection table of our own, and its F5 sees all of S4, with three times the
+  17,000 parameters that are reported (:class:`cnnjax.models.LeNet4`).
+* The amounts of the distortions are not published; here they are at most 2 pixels of shift, 10 % of
+  scaling and of squeezing, and 0.15 columns a row of shearing.
 * Inputs are scaled so that the background is -0.1 and the foreground 1.175, which the paper is
   said to have used (not confirmed from the primary source).
 * Images smaller than a network's input are enlarged by a whole factor that leaves a margin of
   two pixels (8x8 digits to 24x24), then padded with background.
+
+Open questions
+* The rate schedule and mu = 0.02 are those that secondary sources repeat.
 """
 
 import dataclasses
@@ -35,17 +59,20 @@ from flax import struct
 
 from cnnjax import ops
 from cnnjax.config import setting
-from cnnjax.data import Spec
+from cnnjax.data import Rows, Spec, cross_validation
+from cnnjax.data.dataset import stratified_parts
 from cnnjax.errors import UserError
 from cnnjax.layers import RadialBasis
-from cnnjax.models import FullyConnected, LeNet1, LeNet4, LeNet5, ModernLeNet, summarize
+from cnnjax.models import DeepLeNet, FullyConnected, LeNet1, LeNet4, LeNet5, ModernLeNet, summarize
 from cnnjax.sweeps import grid
 from cnnjax.sweeps.axes import chain, product
 from cnnjax.training import Plan, Task, cross_entropy
 from cnnjax.training.curvature import calibration, scale_by_curvature
 
-SUMMARY = "LeNet-1, LeNet-5 (1998) or a modern LeNet on handwritten digits"
+SUMMARY = "LeNet-1, LeNet-4, LeNet-5 (1998) and modern LeNets on handwritten digits"
 
+# The networks of the table learn from all but 500 images, and keep the last parameters.
+_MOST = {"validation": 500, "select": "last"}
 _LEVENBERG_MARQUARDT = {
     "model": "lenet5",
     "optimizer": "levenberg_marquardt",
@@ -55,13 +82,13 @@ _LEVENBERG_MARQUARDT = {
 _DISTORTED = {"distortions": True}
 # Network -> how it is trained, and the paper's test error on MNIST in percent.
 TABLE: dict[str, tuple[dict[str, Any], float | None]] = {
-    "linear": ({"model": "linear", "epochs": 10}, 12.0),
-    "784-300-10": ({"model": "fully_connected", "epochs": 10}, 4.7),
-    "LeNet-1": ({"model": "lenet1", "hparams.learning_rate": 0.003}, 1.7),
-    "LeNet-4": ({"model": "lenet4"}, 1.1),
-    "LeNet-5": (_LEVENBERG_MARQUARDT, 0.95),
-    "LeNet-5, distortions": (_LEVENBERG_MARQUARDT | _DISTORTED, 0.8),
-    "modern LeNet": ({"model": "modern", "epochs": 8}, None),
+    "linear": ({"model": "linear", "epochs": 10} | _MOST, 12.0),
+    "784-300-10": ({"model": "fully_connected", "epochs": 10} | _MOST, 4.7),
+    "LeNet-1": ({"model": "lenet1", "epochs": 12, "hparams.learning_rate": 0.003} | _MOST, 1.7),
+    "LeNet-4": ({"model": "lenet4", "epochs": 12, "hparams.weight_decay": 0.2} | _MOST, 1.1),
+    "LeNet-5": (_LEVENBERG_MARQUARDT | _MOST, 0.95),
+    "LeNet-5, distortions": (_LEVENBERG_MARQUARDT | _DISTORTED | _MOST, 0.8),
+    "modern LeNet": ({"model": "modern", "epochs": 6} | _MOST, None),
 }
 ABLATIONS = {
     "table": chain(*(product((changes,), grid(seed=range(5))) for changes, _ in TABLE.values())),
@@ -80,6 +107,7 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet4": LeNet4,
     "lenet5": LeNet5,
     "modern": ModernLeNet,
+    "deep": DeepLeNet,
 }
 INPUT_SIZES = {name: 32 if name in ("lenet4", "lenet5") else 28 for name in MODELS}
 _MARGIN = 2  # pixels of background around an enlarged image
@@ -98,13 +126,14 @@ class Hparams:
     )
     weight_decay: float = setting(0.01, "decoupled, per unit of learning rate (adamw)", minimum=0)
     damping: float = setting(0.02, "mu, added to the curvature (levenberg_marquardt)", above=0)
-    dropout: float = setting(0.5, "rate before the output (modern only)", minimum=0, below=1)
+    dropout: float = setting(0.5, "rate before the output (modern and deep)", minimum=0, below=1)
     rejection: float = setting(1.0, "j of LeCun et al. 1998, equation 9 (lenet5 only)", minimum=0)
     shift: float = setting(2.0, "distortion: at most so many pixels", minimum=0)
     scaling: float = setting(0.1, "distortion of size, as a logarithm", minimum=0)
     squeezing: float = setting(0.1, "distortion of one axis against the other", minimum=0)
     shearing: float = setting(0.15, "distortion: columns for each row", minimum=0)
     rotation: float = setting(0.0, "distortion, in radians (not among the paper's)", minimum=0)
+    bending: float = setting(0.0, "distortion: pixels (not among the paper's)", minimum=0)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -112,8 +141,8 @@ class Config:
     """Everything that the result depends on."""
 
     dataset: str = setting("digits", "digits, mnist, usps, fashion_mnist or tfds:NAME")
-    model: Literal["linear", "fully_connected", "lenet1", "lenet4", "lenet5", "modern"] = setting(
-        "modern", "the network"
+    model: Literal["linear", "fully_connected", "lenet1", "lenet4", "lenet5", "modern", "deep"] = (
+        setting("modern", "the network")
     )
     optimizer: Literal["adamw", "levenberg_marquardt"] = setting("adamw", "how it is trained")
     distortions: bool = setting(False, "train on images under random affine maps")
@@ -125,6 +154,10 @@ class Config:
     fold: int | None = setting(None, "cross-validation: which fold is tested on", minimum=0)
     folds: int = setting(10, "of a cross-validation", minimum=2)
     fold_seed: int = setting(0, "of the draw of the folds", minimum=0, below=2**32)
+    validation: int | None = setting(
+        None, "held out, drawn by the seed, of what is not for testing; none: the data set's own",
+        minimum=1,
+    )  # fmt: skip
     patience: int | None = setting(None, "stop after so many epochs without progress", minimum=1)
     select: Literal["best", "last"] = setting("best", "which epoch's parameters, by validation")
     precision: Literal["float32", "bfloat16"] = setting("float32", "of the computation")
@@ -140,6 +173,25 @@ def plan(config: Config) -> Plan:
         patience=config.patience,
         select=config.select,
     )
+
+
+def rows(config: Config, labels: np.ndarray, splits: Rows) -> Rows | None:
+    """The division by fold, or by the number of validation images, if there is either.
+
+    Raises:
+        UserError: a fold that does not exist, or validation that leaves nothing to train on.
+    """
+    if config.validation is None or config.fold is not None:
+        return cross_validation(config, labels, splits)
+    learning = np.concatenate([splits["train"], splits["validation"]])
+    if config.validation >= len(learning):
+        raise UserError(
+            f"config.validation={config.validation}: leaves nothing to train on of the "
+            f"{len(learning):,} images that are not for testing"
+        )
+    share = config.validation / len(learning)
+    validation, train = stratified_parts(labels[learning], (share,), config.seed)
+    return splits | {"train": learning[train], "validation": learning[validation]}
 
 
 def task(config: Config, spec: Spec) -> Task:
@@ -284,7 +336,7 @@ def _of_f6(
 
 
 def _distort(keys: jax.Array, images: jax.Array, hparams: Hparams) -> jax.Array:
-    return ops.random_affine(
+    return ops.random_warp(
         keys,
         images,
         shift=hparams.shift,
@@ -292,6 +344,7 @@ def _distort(keys: jax.Array, images: jax.Array, hparams: Hparams) -> jax.Array:
         squeezing=hparams.squeezing,
         shearing=hparams.shearing,
         rotation=hparams.rotation,
+        bending=hparams.bending,
         background=_BACKGROUND,
     )
 

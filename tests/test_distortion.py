@@ -18,7 +18,7 @@ def under(matrix, shift, images=IMAGES, **arguments):
     count = len(images)
     matrices = jnp.broadcast_to(jnp.asarray(matrix, jnp.float32), (count, 2, 2))
     shifts = jnp.broadcast_to(jnp.asarray(shift, jnp.float32), (count, 2))
-    return ops.affine(images, matrices, shifts, **arguments)
+    return ops.warp(images, matrices, shifts, **arguments)
 
 
 def test_the_identity_changes_nothing():
@@ -51,18 +51,20 @@ def test_shearing_moves_rows_against_each_other():
         np.testing.assert_allclose(found[:, row, kept], IMAGES[:, row, source], atol=1e-5)
 
 
-@pytest.mark.parametrize("amount", ["shift", "scaling", "squeezing", "shearing", "rotation"])
+@pytest.mark.parametrize(
+    "amount", ["shift", "scaling", "squeezing", "shearing", "rotation", "bending"]
+)
 def test_each_amount_does_something_to_each_image_and_zero_nothing(amount):
-    changed = ops.random_affine(KEYS, IMAGES, **{amount: 0.5})
+    changed = ops.random_warp(KEYS, IMAGES, **{amount: 0.5})
     assert (np.abs(changed - IMAGES).max((1, 2, 3)) > 0.01).all()
-    same = ops.random_affine(KEYS, IMAGES, **{amount: 0.0})
+    same = ops.random_warp(KEYS, IMAGES, **{amount: 0.0})
     np.testing.assert_allclose(same, IMAGES, atol=1e-5)
 
 
 def test_an_image_depends_on_its_own_key_alone_also_with_traced_amounts():
-    together = ops.random_affine(KEYS, IMAGES, shift=2.0, rotation=0.3)
+    together = ops.random_warp(KEYS, IMAGES, shift=2.0, rotation=0.3)
     traced = jax.jit(
-        lambda shift: ops.random_affine(KEYS[1:2], IMAGES[1:2], shift=shift, rotation=0.3)
+        lambda shift: ops.random_warp(KEYS[1:2], IMAGES[1:2], shift=shift, rotation=0.3)
     )
     np.testing.assert_allclose(traced(2.0)[0], together[1], atol=1e-5)
     assert np.abs(together[0] - together[1]).max() > 0.1
@@ -90,14 +92,14 @@ def blobs(count):
 
 def test_amounts_bound_what_is_drawn_and_are_reached():
     keys = jax.random.split(jax.random.key(1), 200)
-    _, centres, _ = moments(ops.random_affine(keys, blobs(200), shift=2.0))
+    _, centres, _ = moments(ops.random_warp(keys, blobs(200), shift=2.0))
     distance = np.abs(centres - 20)
     assert distance.max() < 2.01 and (distance.max(0) > 1.9).all()
-    _, _, second = moments(ops.random_affine(keys, blobs(200), scaling=0.2))
+    _, _, second = moments(ops.random_warp(keys, blobs(200), scaling=0.2))
     np.testing.assert_allclose(second[:, 0], second[:, 1], rtol=0.01)  # both axes alike
     sizes = np.log(second[:, 0] / 16) / 2
     assert 0.18 < sizes.max() < 0.22 and -0.22 < sizes.min() < -0.17
-    _, _, second = moments(ops.random_affine(keys, blobs(200), squeezing=0.2))
+    _, _, second = moments(ops.random_warp(keys, blobs(200), squeezing=0.2))
     ratios = np.log(second[:, 0] / second[:, 1]) / 2
     assert 0.37 < ratios.max() < 0.41 and -0.41 < ratios.min() < -0.37
     np.testing.assert_allclose(second.prod(1), 16**2, rtol=0.03)  # the area stays
@@ -114,3 +116,12 @@ def test_random_shifts_are_whole_pixels_and_all_of_them_happen():
         expected = np.full((7, 7), -1.0)
         expected[1 + down : 6 + down, 1 + right : 6 + right] = x[0, ..., 0]
         np.testing.assert_array_equal(image[..., 0], expected[1:6, 1:6])
+
+
+def test_bending_moves_controls_and_what_is_between_them_smoothly():
+    """A ramp of columns shows each pixel's displacement: at most the amount, and smooth."""
+    ramp = np.broadcast_to(np.arange(32.0, dtype=np.float32), (1, 32, 32))[..., None]
+    bent = ops.random_warp(KEYS[:1], ramp, bending=1.5)
+    moved = np.asarray(bent - ramp)[0, 2:-2, 2:-2, 0]
+    assert np.abs(moved).max() < 1.51 and moved.std() > 0.2
+    assert max(np.abs(np.diff(moved, axis=axis)).max() for axis in (0, 1)) < 0.8

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import experiments
-from benchmarks import ladder as kept_ladder
+from benchmarks import papers
 from cnnjax import ops
 from cnnjax.command_line import main
 from cnnjax.config import override, to_dict
@@ -256,7 +256,7 @@ def test_table_of_fake_rows(tmp_path):
     assert lines[5].endswith("| 3 | -0.20 (p = 0.626) | – | 4.38 |")
     assert lines[6] == "| shifts | 80 | – | – | – | 0 | – | – | 2.19 |"
     assert files[1].read_bytes().startswith(b"\x89PNG")
-    table = kept_ladder.table({"rows": trials})
+    table = papers.table("ladder", {"rows": trials})
     assert table.splitlines() == lines[2:7]
 
 

@@ -8,7 +8,7 @@ fastest for the platform it is compiled for; they agree in value and in gradient
 
 from cnnjax.ops.convolution import add_bias, conv, convolve, local_conv
 from cnnjax.ops.convolution_pooling import conv_pool
-from cnnjax.ops.distortion import affine, random_affine, random_shift
+from cnnjax.ops.distortion import random_shift, random_warp, warp
 from cnnjax.ops.elementwise import dropout, scaled_tanh
 from cnnjax.ops.images import intensity, resize_by_area
 from cnnjax.ops.lowerings import plain_lowerings
@@ -22,7 +22,6 @@ from cnnjax.ops.pooling import (
 
 __all__ = [
     "add_bias",
-    "affine",
     "conv",
     "conv_pool",
     "convolve",
@@ -34,9 +33,10 @@ __all__ = [
     "max_pool",
     "mean_pool",
     "plain_lowerings",
-    "random_affine",
     "random_shift",
+    "random_warp",
     "resize_by_area",
     "scaled_tanh",
     "sum_pool",
+    "warp",
 ]

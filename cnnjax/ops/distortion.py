@@ -1,43 +1,51 @@
-"""Images under planar affine maps: the distortions that enlarge a training set."""
+"""Images under planar maps: the distortions that enlarge a training set."""
 
 import functools
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
+_CONTROLS = 6  # points along each axis that are moved at random
 
-def affine(
-    images: jax.Array, matrices: jax.Array, shifts: jax.Array, background: float = 0.0
+
+def warp(
+    images: jax.Array,
+    matrices: jax.Array,
+    shifts: jax.Array,
+    displacements: jax.Array | None = None,
+    background: float = 0.0,
 ) -> jax.Array:
     """Each image under a map of its own, about its centre, bilinearly interpolated.
 
-    The value at p is the image's at c + A (p - c) + t, with c the centre: A and t say where each
-    pixel comes from.
+    The value at p is the image's at c + A (p - c) + t + u(p), with c the centre: A, t and u say
+    where each pixel comes from.
 
     Args:
         images: float[N, H, W, C].
         matrices: A, float[N, 2, 2], on (row, column).
         shifts: t, float[N, 2], in pixels.
+        displacements: u, float[N, 2, H, W], in pixels; by default none.
         background: the value beyond the edges.
 
     Returns:
         float[N, H, W, C].
     """
     height, width = images.shape[1:3]
-    centre = jnp.array([(height - 1) / 2, (width - 1) / 2])[:, None, None]
-    from_centre = jnp.stack(jnp.mgrid[:height, :width]) - centre
+    centre = jnp.array([(height - 1) / 2, (width - 1) / 2])
+    from_centre = jnp.stack(jnp.mgrid[:height, :width]) - centre[:, None, None]
+    at = jnp.einsum("nij,jhw->nihw", matrices, from_centre)
+    at += (centre[None] + shifts)[..., None, None]
+    if displacements is not None:
+        at += displacements
     read = functools.partial(map_coordinates, order=1, mode="constant", cval=background)
-
-    def one(image: jax.Array, matrix: jax.Array, shift: jax.Array) -> jax.Array:
-        at = jnp.tensordot(matrix, from_centre, 1) + centre + shift[:, None, None]
-        return jax.vmap(lambda channel: read(channel, at), -1, -1)(image)
-
-    return jax.vmap(one)(images, matrices, shifts).astype(images.dtype)
+    channels = jax.vmap(read, in_axes=(-1, None), out_axes=-1)
+    return jax.vmap(channels)(images, at).astype(images.dtype)
 
 
-def random_affine(
+def random_warp(
     keys: jax.Array,
     images: jax.Array,
     *,
@@ -46,9 +54,10 @@ def random_affine(
     squeezing: jax.Array | float = 0.0,
     shearing: jax.Array | float = 0.0,
     rotation: jax.Array | float = 0.0,
+    bending: jax.Array | float = 0.0,
     background: float = 0.0,
 ) -> jax.Array:
-    """Shift, scale, squeeze, shear and rotate every image at random.
+    """Shift, scale, squeeze, shear, rotate and bend every image at random.
 
     Every amount is drawn uniformly from ± the one given, which may be traced.
 
@@ -60,22 +69,35 @@ def random_affine(
         squeezing: of one axis while the other is stretched as much, as a logarithm.
         shearing: columns by which a row moves for each row from the centre.
         rotation: radians.
+        bending: pixels by which each of 6x6 control points moves, all others with their
+            neighbours: the elastic distortions of Simard et al. 2003 on a coarse grid.
         background: the value beyond the edges.
 
     Returns:
         float[N, H, W, C].
 
-    Source: LeCun et al. 1998, section III.A, which names the maps (without rotation) but not their
-    amounts.
+    Source: LeCun et al. 1998, section III.C.4, which names the planar maps (without rotation) but
+    not their amounts.
     """
-    draws = jax.vmap(lambda key: jax.random.uniform(key, (6,), minval=-1, maxval=1))(keys)
+    count = 6 + 2 * _CONTROLS**2
+    draws = jax.vmap(lambda key: jax.random.uniform(key, (count,), minval=-1, maxval=1))(keys)
     amounts = jnp.stack([jnp.asarray(a) for a in (scaling, squeezing, shearing, rotation)])
-    size, squeezed, sheared, angle = (draws[:, 2:] * amounts[None]).T
+    size, squeezed, sheared, angle = (draws[:, 2:6] * amounts[None]).T
     rows, columns, zero = jnp.exp(size + squeezed), jnp.exp(size - squeezed), jnp.zeros_like(size)
     cos, sin = jnp.cos(angle), jnp.sin(angle)
     turned = _matrices(cos, -sin, sin, cos)
     matrices = turned @ _matrices(rows, zero, sheared, columns)
-    return affine(images, matrices, draws[:, :2] * shift, background)
+    controls = draws[:, 6:].reshape(-1, 2, _CONTROLS, _CONTROLS) * bending
+    down, right = (_between_controls(side) for side in images.shape[1:3])
+    displacements = jnp.einsum("ncij,hi,wj->nchw", controls, down, right)
+    return warp(images, matrices, draws[:, :2] * shift, displacements, background)
+
+
+def _between_controls(size: int) -> np.ndarray:
+    """float32[size, controls]: what each control point gives to each pixel, smoothly: cosines."""
+    distance = np.arange(size)[:, None] * (_CONTROLS - 1) / (size - 1) - np.arange(_CONTROLS)[None]
+    weights = np.cos(np.pi / 2 * np.clip(distance, -1, 1)) ** 2
+    return weights.astype(np.float32)
 
 
 def random_shift(

@@ -6,7 +6,7 @@ vmapped over trials, always the same function.
 """
 
 from cnnjax.training.devices import Devices
-from cnnjax.training.evaluation import measure, predict
+from cnnjax.training.evaluation import evaluator, measure, predict
 from cnnjax.training.loop import Fitted, Plan, Programs, fit
 from cnnjax.training.step import TrainState, calibrate, init_state, stream, train_step
 from cnnjax.training.task import Task, cross_entropy, squared_error
@@ -20,6 +20,7 @@ __all__ = [
     "TrainState",
     "calibrate",
     "cross_entropy",
+    "evaluator",
     "fit",
     "init_state",
     "measure",
