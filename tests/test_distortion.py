@@ -1,5 +1,7 @@
 """Images under affine maps: by hand, and random ones within their bounds."""
 
+import itertools
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -101,6 +103,19 @@ def test_amounts_bound_what_is_drawn_and_are_reached():
     ratios = np.log(second[:, 0] / second[:, 1]) / 2
     assert 0.37 < ratios.max() < 0.41 and -0.41 < ratios.min() < -0.37
     np.testing.assert_allclose(second.prod(1), 16**2, rtol=0.03)  # the area stays
+
+
+def test_random_shifts_are_whole_pixels_and_all_of_them_happen():
+    x = np.zeros((200, 5, 5, 1), np.float32)
+    x[:, 2, 2] = 1
+    keys = jax.random.split(jax.random.key(0), 200)
+    moved = np.asarray(ops.random_shift(keys, x, 1, background=-1.0))
+    places = [tuple(np.argwhere(image[..., 0] == 1)[0] - 2) for image in moved]
+    assert set(places) == set(itertools.product((-1, 0, 1), repeat=2))
+    for image, (down, right) in zip(moved, places, strict=True):
+        expected = np.full((7, 7), -1.0)
+        expected[1 + down : 6 + down, 1 + right : 6 + right] = x[0, ..., 0]
+        np.testing.assert_array_equal(image[..., 0], expected[1:6, 1:6])
 
 
 def test_bending_moves_controls_and_what_is_between_them_smoothly():

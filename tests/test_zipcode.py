@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import experiments
-from benchmarks import ladder as kept_ladder
+from benchmarks import papers
 from cnnjax import ops
 from cnnjax.command_line import main
 from cnnjax.config import override, to_dict
@@ -150,19 +150,6 @@ def test_other_sizes_are_refused():
 # --- its images -------------------------------------------------------------------------------
 
 
-def test_shifts_are_whole_pixels_and_all_of_them_happen():
-    x = np.zeros((200, 5, 5, 1), np.float32)
-    x[:, 2, 2] = 1
-    keys = jax.random.split(jax.random.key(0), 200)
-    moved = np.asarray(ops.random_shift(keys, x, 1, background=-1.0))
-    places = [tuple(np.argwhere(image[..., 0] == 1)[0] - 2) for image in moved]
-    assert set(places) == set(itertools.product((-1, 0, 1), repeat=2))
-    for image, (down, right) in zip(moved, places, strict=True):
-        expected = np.full((7, 7), -1.0)
-        expected[1 + down : 6 + down, 1 + right : 6 + right] = x[0, ..., 0]
-        np.testing.assert_array_equal(image[..., 0], expected[1:6, 1:6])
-
-
 def test_only_training_sees_shifts():
     spec = Spec((16, 16, 1), DIGITS, 100)
     assert zipcode.task(Config(), spec).augment is None
@@ -269,7 +256,7 @@ def test_table_of_fake_rows(tmp_path):
     assert lines[5].endswith("| 3 | -0.20 (p = 0.626) | – | 4.38 |")
     assert lines[6] == "| shifts | 80 | – | – | – | 0 | – | – | 2.19 |"
     assert files[1].read_bytes().startswith(b"\x89PNG")
-    table = kept_ladder.table({"rows": trials})
+    table = papers.table("ladder", {"rows": trials})
     assert table.splitlines() == lines[2:7]
 
 
