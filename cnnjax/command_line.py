@@ -2,7 +2,6 @@
 
 import functools
 import importlib
-import os
 import pkgutil
 import sys
 import textwrap
@@ -48,7 +47,7 @@ def _run(experiments: ModuleType, argv: list[str]) -> int:
     wants_help = any(argument in ("--help", "-help", "-h") for argument in argv)
     if name is None:
         if argv and not wants_help:
-            _parse(_define(None), argv)  # a misspelt flag is the likelier mistake
+            _refuse(_parse(_define(None), argv))  # a misspelt flag is the likelier mistake
             raise UserError(f"--experiment is missing; valid: {', '.join(_names(experiments))}")
         print(_overview(experiments))
         return 0
@@ -58,7 +57,9 @@ def _run(experiments: ModuleType, argv: list[str]) -> int:
     if wants_help:
         print(_help(name, experiment, values))
         return 0
-    _parse(values, argv)
+    words = _parse(values, argv)
+    if values.mode != "predict":
+        _refuse(words)
     changes = {
         flag.removeprefix(_CONFIG): values[flag].value
         for flag in values
@@ -90,7 +91,10 @@ def _run(experiments: ModuleType, argv: list[str]) -> int:
         return _train(name, experiment, config, places, argv)
     if mode == "evaluate":
         return _evaluate(experiment, config, places)
-    return _predict(experiment, config, places, list(map(Path, values.inputs)))
+    from cnnjax.prediction_command import print_answers
+
+    print_answers(experiment, config, places, values.inputs, words, values.explain)
+    return 0
 
 
 def load_experiment(experiments: ModuleType, name: str) -> ModuleType:
@@ -120,20 +124,28 @@ def _value_of(name: str, argv: Sequence[str]) -> str | None:
 def _define(config: Any) -> flags.FlagValues:
     """The flags: our own set, free of those that imported libraries define."""
     values = flags.FlagValues()
+    values.set_gnu_getopt()  # flags may follow a sentence
     own = {"flag_values": values}
     flags.DEFINE_string("experiment", None, "which experiment", **own)
     flags.DEFINE_enum(
         "mode",
         "train",
         MODES,
-        "train (or go on), evaluate, predict for --inputs, or report: make "
-        "tables and pictures again",
+        "train (or go on), evaluate, predict for --inputs (or sentences in quotation marks), or "
+        "report: make tables and pictures again",
         **own,
     )
     flags.DEFINE_string("workdir", None, "run directory (default: runs/EXPERIMENT-DIGEST)", **own)
     flags.DEFINE_string("data_dir", None, "prepared data sets (default: TFDS's own)", **own)
     flags.DEFINE_string("manual_dir", None, "data files that you have, as MNIST's four", **own)
-    flags.DEFINE_list("inputs", [], "predict: image, .npy or .npz files, by commas", **own)
+    flags.DEFINE_list(
+        "inputs",
+        [],
+        "predict: image, .npy or .npz files, by commas; of sentences text files with one a line, "
+        "or - for standard input",
+        **own,
+    )
+    flags.DEFINE_bool("explain", False, "predict: the three n-grams that decided", **own)
     flags.DEFINE_string(
         "parallel", "auto", "auto (every device), single, sharded, shard_map or pmap", **own
     )
@@ -155,9 +167,10 @@ def _define(config: Any) -> flags.FlagValues:
     return values
 
 
-def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
+def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
+    """Give the flags their values; return what is no flag."""
     try:
-        rest = values(["launch.py", *argv])[1:]
+        return values(["launch.py", *argv])[1:]
     except flags.UnrecognizedFlagError as error:
         flag = error.flagname
         if flag.startswith(_CONFIG):
@@ -171,8 +184,11 @@ def _parse(values: flags.FlagValues, argv: Sequence[str]) -> None:
         raise UserError(f"there is no flag --{flag}; valid: {valid}, --config.FIELD") from None
     except flags.Error as error:
         raise UserError(reason(error)) from None
-    if rest:
-        raise UserError(f"{rest[0]!r} is no flag; flags are written --name=value")
+
+
+def _refuse(words: Sequence[str]) -> None:
+    if words:
+        raise UserError(f"{words[0]!r} is no flag; flags are written --name=value")
 
 
 def _config_of_run(path: Path, name: str, config: Any, changes: dict[str, Any]) -> Any:
@@ -206,8 +222,7 @@ def prepare_process(places: Any) -> None:
     from cnnjax.training.compilation import cache_programs
 
     keep_memory()
-    data_dir = places.data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
-    cache_programs(data.expanded("data_dir", data_dir) / "compiled")
+    cache_programs(data.data_folder(places.data_dir) / "compiled")
 
 
 def _train(name: str, experiment: ModuleType, config: Any, places: Any, argv: Sequence[str]) -> int:
@@ -226,7 +241,11 @@ def _train(name: str, experiment: ModuleType, config: Any, places: Any, argv: Se
     if not processes.is_leader():
         return 0
     test = result["test"]
-    again = [f"--experiment={name}", f"--workdir={places.workdir}"]
+    again = [f"--experiment={name}", f"--workdir={places.workdir}", "--mode=predict"]
+    if directory.vocabulary.exists():
+        again += ["--explain", "A sentence of yours."]
+    else:
+        again += ["--inputs=YOUR_IMAGE.png"]
     print(
         f"\ntest accuracy {test['accuracy']:.4f} "
         f"({round(test['accuracy'] * test['count']):,} of {test['count']:,}), "
@@ -236,7 +255,7 @@ def _train(name: str, experiment: ModuleType, config: Any, places: Any, argv: Se
         f"figures    {directory.path / 'result.json'}\n"
         f"pictures   {directory.report}\n"
         f"model      {directory.path / 'model.safetensors'}\n"
-        f"next       {command([*again, '--mode=predict', '--inputs=YOUR_IMAGE.png'])}"
+        f"next       {command(again)}"
     )
     return 0
 
@@ -255,17 +274,6 @@ def _evaluate(experiment: ModuleType, config: Any, places: Any) -> int:
             f"{split:10} accuracy {means['accuracy']:.4f}  loss {means['loss']:.4f}  "
             f"{means['count']:,} examples"
         )
-    return 0
-
-
-def _predict(experiment: ModuleType, config: Any, places: Any, inputs: Sequence[Path]) -> int:
-    from cnnjax import run
-
-    if not inputs:
-        raise UserError("--mode=predict needs --inputs=FILE[,FILE...]: images, .npy or .npz")
-    for picture, answers in run.classify(experiment, config, places, inputs):
-        best, *others = [f"{label} ({probability:.1%})" for label, probability in answers[:3]]
-        print(f"{picture}: {best}, then {', '.join(others)}")
     return 0
 
 

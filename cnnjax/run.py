@@ -1,4 +1,4 @@
-"""Train, evaluate or predict: what ``launch.py`` does, to be called from anywhere.
+"""Train or evaluate: what ``launch.py`` does, to be called from anywhere.
 
 An experiment is a module with ``Config`` (a frozen dataclass), ``plan(config) -> Plan`` and
 ``task(config, spec) -> Task``; its config has the fields ``dataset``, ``seed`` and ``hparams``, and
@@ -27,8 +27,7 @@ from safetensors.numpy import load_file, save_file
 
 from cnnjax import config as configuration
 from cnnjax import data, processes
-from cnnjax.data import pictures
-from cnnjax.directory import write_json
+from cnnjax.directory import write_json, write_text
 from cnnjax.errors import UserError
 from cnnjax.observers import RunObserver, Signals
 from cnnjax.run_directory import RunDirectory, source_revision, versions
@@ -126,7 +125,8 @@ def train(
                     **circumstances,
                     "data": {**dataclasses.asdict(dataset.spec), **dataset.provenance},
                 }
-                processes.from_leader(lambda: _finish(run, result))
+                vocabulary = result["data"].pop("vocabulary")
+                processes.from_leader(lambda: _finish(run, result, vocabulary))
                 return processes.from_leader(lambda: run.read("result.json"))
     say(f"{run.path}: this run is finished already")
     return processes.from_leader(lambda: run.read("result.json"))
@@ -159,40 +159,13 @@ def evaluate(experiment: ModuleType, config: Any, places: Places) -> dict[str, d
     dataset = load_data(experiment, config, places)
     params, spec, _ = load_model(RunDirectory(places.workdir))
     if spec != dataset.spec:
-        raise UserError(f"{places.workdir}: the model was trained on {spec}, not {dataset.spec}")
+        words = " with other words" * (spec.vocabulary != dataset.vocabulary)
+        raise UserError(
+            f"{places.workdir}: the model was trained on {spec}{words}, not {dataset.spec}"
+        )
     task = experiment.task(config, spec)
     found = evaluator(task, Devices(places.parallel))(params, config.hparams, dataset.splits)
     return {split: means for split, (_, means) in found.items()}
-
-
-def classify(
-    experiment: ModuleType, config: Any, places: Places, inputs: Sequence[Path]
-) -> list[tuple[str, list[tuple[str, float]]]]:
-    """Class probabilities for a user's pictures, by a finished run's model.
-
-    Args:
-        experiment, config, places: of the run.
-        inputs: image or array files.
-
-    Returns:
-        For every picture its name and its (class, probability) pairs, most probable first.
-
-    Raises:
-        UserError: the run is not finished, or a file is no suitable picture.
-    """
-    params, spec, _ = load_model(RunDirectory(places.workdir))
-    task = experiment.task(config, spec)
-    names, batches = [], []
-    for path in inputs:
-        batch = pictures.read(path, spec.shape)
-        batches.append(batch)
-        names += [str(path)] if len(batch) == 1 else [f"{path}[{i}]" for i in range(len(batch))]
-    logits = predict(task, Devices("single"))(params, np.concatenate(batches))
-    answers = []
-    for name, probabilities in zip(names, np.asarray(jax.nn.softmax(logits)), strict=True):
-        order = np.argsort(-probabilities)
-        answers.append((name, [(spec.classes[k], float(probabilities[k])) for k in order]))
-    return answers
 
 
 def load_model(run: RunDirectory) -> tuple[Any, data.Spec, dict[str, Any]]:
@@ -205,15 +178,25 @@ def load_model(run: RunDirectory) -> tuple[Any, data.Spec, dict[str, Any]]:
         raise UserError(f"{run.path}: holds no finished run; train it first (--mode=train)")
     result = run.read("result.json")
     path = run.path / "model.safetensors"
-    if not path.exists() or _sha256(path) != result["model_sha256"]:
-        raise UserError(f"{path}: is missing or damaged (its checksum is not that of the result)")
+    _require_whole(path, result["model_sha256"])
     params = unflatten_dict(load_file(path), sep="/")
     stored = result["data"]
+    vocabulary = ()
+    if "vocabulary_sha256" in stored:
+        _require_whole(run.vocabulary, stored["vocabulary_sha256"])
+        vocabulary = tuple(run.vocabulary.read_text(encoding="utf-8").splitlines())
     try:
-        spec = data.Spec(tuple(stored["shape"]), tuple(stored["classes"]), stored["examples"])
+        spec = data.Spec(
+            tuple(stored["shape"]), tuple(stored["classes"]), stored["examples"], vocabulary
+        )
     except (KeyError, TypeError) as error:
         raise UserError(f"{run.path / 'result.json'}: is damaged in 'data' ({error})") from None
     return params, spec, result
+
+
+def _require_whole(path: Path, digest: str) -> None:
+    if not path.exists() or _sha256(path) != digest:
+        raise UserError(f"{path}: is missing or damaged (its checksum is not that of the result)")
 
 
 def _fit(
@@ -277,7 +260,11 @@ def _figures(
     }
 
 
-def _finish(run: RunDirectory, result: dict[str, Any]) -> None:
+def _finish(run: RunDirectory, result: dict[str, Any], vocabulary: Sequence[str]) -> None:
+    """Write result.json, and before it the vocabulary, where there is one, into its own file."""
+    if vocabulary:
+        write_text(run.vocabulary, "".join(f"{word}\n" for word in vocabulary))
+        result["data"]["vocabulary_sha256"] = _sha256(run.vocabulary)
     digest = _sha256(run.path / "model.safetensors")
     write_json(run.path / "result.json", {**result, "model_sha256": digest})
 

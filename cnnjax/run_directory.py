@@ -5,6 +5,7 @@ config.json       everything needed to run it again: config, argv, versions, sou
 metrics.jsonl     one row per epoch
 checkpoints/      the whole state, for resuming
 model.safetensors the selected parameters, by path ("C1/kernel")
+vocabulary.txt    of sentences: the word of every id, one a line
 predictions.npz   labels int32[N] and logits float32[N, K] of the test split
 result.json       the figures, written last: a run is finished when it is there
 events.out.*      TensorBoard
@@ -55,6 +56,11 @@ class RunDirectory(Directory):
     def report(self) -> Path:
         """Where pictures lie."""
         return self.path / "report"
+
+    @property
+    def vocabulary(self) -> Path:
+        """The words of a model of sentences."""
+        return self.path / "vocabulary.txt"
 
     def check(self, experiment: str, settings: Any) -> None:
         """Check that the directory is free for this run, or holds it already; writes nothing.

@@ -225,6 +225,7 @@ def task(config: Config, spec: Spec) -> Task:
     Raises:
         UserError: a network that cannot take this data set.
     """
+    spec.require_images(config.dataset)
     size = INPUT_SIZES[config.model]
     if max(spec.shape[:2]) > size:
         raise UserError(

@@ -114,6 +114,7 @@ def task(config: Config, spec: Spec) -> Task:
     Raises:
         UserError: data that is not grey images of ten classes.
     """
+    spec.require_images(config.dataset)
     if spec.shape[-1] != 1 or len(spec.classes) != 10:
         raise UserError(
             f"config.model={config.model} takes grey images of 10 classes; {config.dataset} has "

@@ -173,6 +173,7 @@ def task(config: Config, spec: Spec) -> Task:
     Raises:
         UserError: data that is not grey images.
     """
+    spec.require_images(config.dataset)
     if spec.shape[-1] != 1:
         raise UserError(
             f"the zip-code network takes grey images; {config.dataset} has {spec.shape[-1]} "

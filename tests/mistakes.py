@@ -6,7 +6,12 @@ from cnnjax.command_line import main
 
 def refused(capsys, *argv) -> str:
     """The message for a mistake: status 2, one line, no traceback."""
-    assert main(experiments, list(map(str, argv))) == 2
+    return refused_by(experiments, capsys, *argv)
+
+
+def refused_by(package, capsys, *argv) -> str:
+    """The same, where the experiments are those of ``package``."""
+    assert main(package, list(map(str, argv))) == 2
     captured = capsys.readouterr()
     assert captured.err.startswith("error: ")
     assert captured.err.count("\n") == 1

@@ -1,31 +1,57 @@
 """Named data sets -> numpy arrays with a provenance.  Knows no model.
 
-``load("digits")`` needs nothing; ``mnist`` and ``fashion_mnist`` need a network once or the
-four IDX files, ``usps`` its two text files; ``tfds:NAME`` reads what TensorFlow Datasets has
-prepared.
+``load("digits")`` and ``load("docstrings")`` need nothing; ``mnist`` and ``fashion_mnist`` need a
+network once or the four IDX files, ``usps`` its two, the sentences of Kim 2014 theirs;
+``tfds:NAME`` reads what TensorFlow Datasets has prepared; ``text:FOLDER`` and
+``table:FILE:TEXT:LABEL`` are sentences of one's own.
 """
 
 import importlib
 from pathlib import Path
 
 from cnnjax.data.dataset import DataSet, Spec
+from cnnjax.data.folders import data_folder, expanded
 from cnnjax.data.folds import Division, Rows, cross_validation, divide
 from cnnjax.errors import UserError, system_reason
 
-__all__ = ["DataSet", "Division", "Rows", "Spec", "cross_validation", "divide", "load", "names"]
+__all__ = [
+    "DataSet",
+    "Division",
+    "Rows",
+    "Spec",
+    "cross_validation",
+    "data_folder",
+    "divide",
+    "load",
+    "names",
+]
 
 # Data set -> module; imported when asked for, so that no data set's library is paid for by others.
 _MODULES = {
     "digits": "cnnjax.data.digits",
+    "docstrings": "cnnjax.data.docstrings",
     "mnist": "cnnjax.data.idx_images",
     "fashion_mnist": "cnnjax.data.idx_images",
     "usps": "cnnjax.data.usps",
+    **dict.fromkeys(
+        (
+            *("mr", "sst1", "sst1_phrases", "sst2", "sst2_phrases"),
+            *("subj", "trec", "cr", "mpqa"),
+        ),
+        "cnnjax.data.sentences",
+    ),
+}
+# A user's own, or another library's: how it is written after the colon, and its module.
+_PREFIXES = {
+    "tfds": ("NAME", "cnnjax.data.tfds_images"),
+    "text": ("FOLDER", "cnnjax.data.own_sentences"),
+    "table": ("FILE:TEXT_COLUMN:LABEL_COLUMN", "cnnjax.data.own_sentences"),
 }
 
 
 def names() -> tuple[str, ...]:
     """What :func:`load` accepts."""
-    return (*_MODULES, "tfds:NAME")
+    return (*_MODULES, *(f"{prefix}:{form}" for prefix, (form, _) in _PREFIXES.items()))
 
 
 def load(
@@ -47,8 +73,9 @@ def load(
         UserError: an unknown name, data that is missing, defective or unsuitable, an empty split,
             or a file or folder that cannot be read or written.
     """
-    if name.startswith("tfds:"):
-        module = "cnnjax.data.tfds_images"
+    prefix, colon, _ = name.partition(":")
+    if colon and prefix in _PREFIXES:
+        _, module = _PREFIXES[prefix]
     elif name in _MODULES:
         module = _MODULES[name]
     else:
@@ -65,18 +92,6 @@ def load(
         raise UserError(f"data set {name}: {system_reason(error, data_dir)}") from None
     _require_examples(dataset)
     return dataset.with_checksum()
-
-
-def expanded(flag: str, folder: str | Path) -> Path:
-    """``folder``, the value of ``flag``, with ``~`` replaced by a home folder.
-
-    Raises:
-        UserError: there is no such home.
-    """
-    try:
-        return Path(folder).expanduser()
-    except RuntimeError:
-        raise UserError(f"--{flag}={folder}: there is no such home folder") from None
 
 
 def _require_examples(dataset: DataSet) -> None:

@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.errors import UserError
+
 Split = Mapping[str, np.ndarray]
 
 SPLITS = ("train", "validation", "test")
@@ -17,14 +19,22 @@ class Spec:
     """What a task must know of a data set: enough to build the network again without the data.
 
     Attributes:
-        shape: of one input, (H, W, C).
+        shape: of one input: (H, W, C) of images, (T,) of sentences.
         classes: the K class names, in label order.
         examples: in the training split.
+        vocabulary: the V words, in the order of their ids; those of ids 0 and 1 are the marks of
+            padding and of an unknown word.  Empty where the inputs are images.
     """
 
     shape: tuple[int, ...]
     classes: tuple[str, ...]
     examples: int
+    vocabulary: tuple[str, ...] = dataclasses.field(default=(), repr=False)
+
+    def require_images(self, dataset: str) -> None:
+        """Raise UserError, naming the data set, if its inputs are no images."""
+        if self.vocabulary:
+            raise UserError(f"{dataset} has sentences; this experiment takes images, as digits has")
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -33,28 +43,37 @@ class DataSet:
 
     Attributes:
         name: as it was asked for.
-        splits: "train", "validation" and "test", each with "labels" int32[N] and "inputs"
-            [N, H, W, C]: uint8 in 0..255, or where that would round what was published, float32
-            in 0..1 (:func:`cnnjax.ops.intensity` takes either).
+        splits: "train", "validation" and "test", each with "labels" int32[N] and "inputs": images
+            [N, H, W, C], uint8 in 0..255, or where that would round what was published, float32
+            in 0..1 (:func:`cnnjax.ops.intensity` takes either); or sentences int32[N, T] as rows
+            of word ids.
         classes: the K class names, in label order.
-        provenance: "source" and "split": where it comes from and how it was split; from
-            :func:`cnnjax.data.load` also "sha256", the checksum of all arrays.
+        provenance: "source" and "split": where it comes from and how it was split; of sentences
+            "cleaning", how they were cut into words; from :func:`cnnjax.data.load` also "sha256",
+            the checksum of all arrays.
+        vocabulary: as in :class:`Spec`.
     """
 
     name: str
     splits: Mapping[str, Split]
     classes: tuple[str, ...]
     provenance: Mapping[str, Any]
+    vocabulary: tuple[str, ...] = ()
 
     @property
     def spec(self) -> Spec:
-        """Shape, classes and size."""
+        """Shape, classes, size and vocabulary."""
         inputs = self.splits["train"]["inputs"]
-        return Spec(tuple(inputs.shape[1:]), self.classes, len(inputs))
+        return Spec(tuple(inputs.shape[1:]), self.classes, len(inputs), self.vocabulary)
 
     def with_checksum(self) -> "DataSet":
-        """The same, with the "sha256" of all arrays: inputs and labels of every split in order."""
+        """The same, with the "sha256" of all arrays: inputs and labels of every split in order.
+
+        Of sentences the words are part of it too: the same ids may stand for others.
+        """
         arrays = [self.splits[split][key] for split in SPLITS for key in ("inputs", "labels")]
+        if self.vocabulary:
+            arrays.append(np.frombuffer("\n".join(self.vocabulary).encode(), np.uint8))
         return dataclasses.replace(
             self, provenance={**self.provenance, "sha256": checksum(*arrays)}
         )
@@ -64,9 +83,12 @@ class DataSet:
         sizes = " / ".join(
             f"{len(split['labels']):,} {name}" for name, split in self.splits.items()
         )
-        shape = "x".join(map(str, self.splits["train"]["inputs"].shape[1:]))
+        shape = "x".join(map(str, self.spec.shape))
+        what = f"examples of {shape}"
+        if self.vocabulary:
+            what = f"sentences (rows of {shape}, {len(self.vocabulary) - 2:,} different words)"
         return (
-            f"{self.name}: {sizes} examples of {shape} in {len(self.classes)} classes, "
+            f"{self.name}: {sizes} {what} in {len(self.classes)} classes, "
             f"from {self.provenance['source']}"
         )
 

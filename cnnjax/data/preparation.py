@@ -8,6 +8,7 @@ import sys
 import urllib.parse
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -72,24 +73,23 @@ def require_reachable(address: str, otherwise: str) -> None:
         raise UserError(f"cannot reach {parts.hostname} ({error}); {otherwise}") from None
 
 
-def read(
-    builder: tfds.core.DatasetBuilder, split: str, image: str, label: str
-) -> tuple[np.ndarray, np.ndarray]:
-    """All images [N, H, W, C] and labels int32[N] of a prepared split, in stored order.
+def records(
+    builder: tfds.core.DatasetBuilder, split: str, label: str
+) -> tuple[list[dict[str, Any]], np.ndarray]:
+    """All examples of a prepared split, feature -> value, and their labels int32[N], as stored.
 
     Args:
         builder: a prepared builder.
         split: its split's name, or any slice TFDS understands.
-        image, label: the names of the two features.
+        label: the name of the label feature.
 
     Raises:
         UserError: prepared files that are missing, damaged or in a format of TensorFlow's.
-        ValueError: images of unequal sizes.
     """
     try:
         examples = builder.as_data_source(split=split)
-        records = examples.__getitems__(range(len(examples)))
-        labels = np.array([record[label] for record in records], np.int32)
+        found = list(examples.__getitems__(range(len(examples))))
+        return found, np.array([record[label] for record in found], np.int32)
     except NotImplementedError:
         raise UserError(
             f"{builder.data_path}: is prepared as {builder.info.file_format.value}, which needs "
@@ -100,4 +100,20 @@ def read(
             f"{builder.data_path}: its {split} split cannot be read ({reason(error)}); if it is "
             f"damaged, delete this folder to have it prepared again"
         ) from error
-    return np.stack([record[image] for record in records]), labels
+
+
+def read(
+    builder: tfds.core.DatasetBuilder, split: str, image: str, label: str
+) -> tuple[np.ndarray, np.ndarray]:
+    """All images [N, H, W, C] and labels int32[N] of a prepared split, in stored order.
+
+    Args:
+        builder, split, label: as in :func:`records`.
+        image: the name of the image feature.
+
+    Raises:
+        UserError: as :func:`records`.
+        ValueError: images of unequal sizes.
+    """
+    found, labels = records(builder, split, label)
+    return np.stack([record[image] for record in found]), labels

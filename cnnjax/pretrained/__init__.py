@@ -1,0 +1,1 @@
+"""Foreign weight and word-vector files -> parameter trees."""
