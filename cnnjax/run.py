@@ -31,7 +31,7 @@ from cnnjax.directory import write_json, write_text
 from cnnjax.errors import UserError
 from cnnjax.observers import RunObserver, Signals
 from cnnjax.run_directory import RunDirectory, source_revision, versions
-from cnnjax.training import Devices, Task, evaluator, predict
+from cnnjax.training import Devices, Task, evaluator
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.loop import Fitted, Interrupted, Plan, Programs, fit
 
