@@ -7,7 +7,7 @@ from absl import app, flags, logging
 from benchmarks import papers, tables
 from cnnjax.allocator import keep_memory
 
-SUITES = ("accuracy", "lenet", "start", "sweeps", *papers.PAPERS)
+SUITES = ("accuracy", "lenet", "sentence", "start", "sweeps", *papers.PAPERS)
 
 _SUITE = flags.DEFINE_enum("suite", None, [*SUITES, "tables"], "what to measure", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "prepared data sets")
@@ -32,6 +32,10 @@ def _main(argv: list[str]) -> None:
         from benchmarks import lenet  # imports PyTorch
 
         lenet.measure()
+    elif _SUITE.value == "sentence":
+        from benchmarks import sentence
+
+        sentence.measure(_MANUAL_DIR.value)
     elif _SUITE.value == "start":
         from benchmarks import start
 

@@ -1,4 +1,4 @@
-"""The tables of ``results/lenet.json`` and ``sweeps.json``; importing this needs no PyTorch."""
+"""The tables of ``results/{lenet,sentence,sweeps}.json``; importing this needs no PyTorch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -69,6 +69,35 @@ def sweeps(content: Mapping[str, Any]) -> str:
             "PyTorch in turn |",
             "|-|-:|-:|-:|-:|-:|-:|",
             *map(sweep_line, content["rows"]),
+        ]
+    )
+
+
+def sentence_line(row: Mapping[str, Any]) -> str:
+    """A row of :func:`sentence`."""
+    names = {"static": "static", "rand": "rand, nonstatic"}
+    ratios = [
+        row["step_against_torch"],
+        row["epoch_against_torch"],
+        row["step_whole_length_against_torch"],
+        row["epoch_against_torch_by_length"],
+    ]
+    peak = row["peak_mb"]
+    return (
+        f"| {names[row['variant']]} | {row['step_ms']['cnnjax']:.2f} | "
+        f"{' | '.join(map(_range, ratios))} | {peak['cnnjax']:.0f} / {peak['torch']:.0f} |"
+    )
+
+
+def sentence(content: Mapping[str, Any]) -> str:
+    """The README's table of sentences, from ``sentence.json``."""
+    return "\n".join(
+        [
+            "| variant | step, ms | step, times PyTorch's speed | epoch, times PyTorch's | step in "
+            "whole length, times PyTorch's | epoch, times PyTorch's with short batches, too | peak "
+            "memory, MB, ours / PyTorch's |",
+            "|-|-:|-:|-:|-:|-:|-:|",
+            *map(sentence_line, content["rows"]),
         ]
     )
 

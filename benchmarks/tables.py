@@ -19,6 +19,7 @@ def render(readme: str) -> str:
         "accuracy": (accuracy.table, "accuracy"),
         "lenet": (speed_tables.steps, "lenet"),
         "lenet_first_step": (speed_tables.first_steps, "lenet"),
+        "sentence": (speed_tables.sentence, "sentence"),
         "start": (start.table, "start"),
         "sweeps": (speed_tables.sweeps, "sweeps"),
         **{name: (functools.partial(papers.table, name), name) for name in papers.PAPERS},

@@ -6,8 +6,9 @@ for cross-validation ``fold``, ``folds`` and ``fold_seed``.  The task is the sam
 fold and value of a number in ``hparams``: a sweep trains them all by one program.
 
 It may have ``ABLATIONS``, named sweeps; ``rows(config, labels, splits)``, a division of all
-examples of its own (:data:`cnnjax.data.Division`) instead of cross-validation; and
-``report(rows, folder)``, which adds files to the report of a sweep and returns them.
+examples of its own (:data:`cnnjax.data.Division`) instead of cross-validation;
+``remarks(config, dataset)``, lines to be said before training; and ``report(rows, folder)``, which
+adds files to the report of a sweep and returns them.
 """
 
 import contextlib
@@ -102,6 +103,8 @@ def train(
             data=dataset.provenance["sha256"],
         )
         say(dataset.describe())
+        for line in getattr(experiment, "remarks", lambda config, dataset: ())(config, dataset):
+            say(line)
         task = experiment.task(config, dataset.spec)
         circumstances = {
             "data": {"sha256": dataset.provenance["sha256"]},

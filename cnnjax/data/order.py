@@ -32,3 +32,44 @@ def epoch_rows(
         jnp.pad(rows.reshape(shape), columns),
         jnp.pad(present.astype(jnp.float32).reshape(shape), columns),
     )
+
+
+@functools.partial(jax.jit, static_argnames=("batch_size", "width", "regroup"))
+def alike_rows(
+    key: jax.Array,
+    epoch: int,
+    kinds: jax.Array,
+    *,
+    batch_size: int,
+    width: int | None = None,
+    regroup: bool = True,
+) -> tuple[jax.Array, jax.Array]:
+    """The batches of one epoch, each of examples of one kind as far as there are enough.
+
+    The examples are shuffled, put together by kind, smallest kind first, and cut into batches;
+    then the batches are shuffled.  Which examples of a kind share a batch is thus random, and so is
+    when it comes.  The batch that has what is left is one of the last kind.
+
+    Args:
+        key, epoch, batch_size, width: as in :func:`epoch_rows`.
+        kinds: int[N], of every example; all the same for no difference.
+        regroup: compose the batches anew in every epoch; otherwise as in the first.
+
+    Returns:
+        As :func:`epoch_rows`.
+    """
+    rows, weights = epoch_rows(
+        key, epoch if regroup else 0, count=len(kinds), batch_size=len(kinds), width=None
+    )
+    order = rows[0][jnp.argsort(kinds[rows[0]], stable=True)]
+    steps = -(-len(kinds) // batch_size)
+    missing = steps * batch_size - len(kinds)
+    columns = ((0, 0), (0, (width or batch_size) - batch_size))
+    arrays = (
+        jnp.pad(jnp.pad(array, (0, missing)).reshape(steps, batch_size), columns)
+        for array in (order, weights[0])
+    )
+    turns = jax.random.fold_in(jax.random.fold_in(key, epoch), steps)
+    turn = jax.random.permutation(turns, steps)
+    rows, weights = (array[turn] for array in arrays)
+    return rows, weights

@@ -6,8 +6,11 @@ primary sources count them: one for each input of each unit, and one for its bia
 
 from cnnjax.layers.conv_pool import ConvPool
 from cnnjax.layers.convolution import Conv, LocalConv
-from cnnjax.layers.initializers import fan_in_uniform
+from cnnjax.layers.initializers import fan_in_uniform, symmetric_uniform
 from cnnjax.layers.radial_basis import RadialBasis
 from cnnjax.layers.subsample import Subsample
 
-__all__ = ["Conv", "ConvPool", "LocalConv", "RadialBasis", "Subsample", "fan_in_uniform"]
+__all__ = [
+    "Conv", "ConvPool", "LocalConv", "RadialBasis", "Subsample", "fan_in_uniform",
+    "symmetric_uniform",
+]  # fmt: skip

@@ -19,3 +19,12 @@ def fan_in_uniform(scale: float = 2.4, exponent: float = 1.0):
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init
+
+
+def symmetric_uniform(bound: float):
+    """Initialiser: uniform in ± ``bound``."""
+
+    def init(key: jax.Array, shape: Sequence[int], dtype=float) -> jax.Array:
+        return jax.random.uniform(key, shape, dtype, -bound, bound)
+
+    return init

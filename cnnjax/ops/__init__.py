@@ -11,6 +11,7 @@ from cnnjax.ops.convolution_pooling import conv_pool
 from cnnjax.ops.distortion import random_shift, random_warp, warp
 from cnnjax.ops.elementwise import dropout, scaled_tanh
 from cnnjax.ops.images import intensity, resize_by_area
+from cnnjax.ops.lookup_convolution import max_of_lookup_conv
 from cnnjax.ops.lowerings import plain_lowerings
 from cnnjax.ops.pooling import (
     k_max_over_time,
@@ -29,6 +30,7 @@ __all__ = [
     "intensity",
     "k_max_over_time",
     "local_conv",
+    "max_of_lookup_conv",
     "max_over_time",
     "max_pool",
     "mean_pool",

@@ -7,13 +7,16 @@ vmapped over trials, always the same function.
 
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import evaluator, measure, predict
-from cnnjax.training.loop import Fitted, Plan, Programs, fit
+from cnnjax.training.lookup import Lookup
+from cnnjax.training.loop import Fitted, Programs, fit
+from cnnjax.training.plan import Plan
 from cnnjax.training.step import TrainState, calibrate, init_state, stream, train_step
 from cnnjax.training.task import Task, cross_entropy, squared_error
 
 __all__ = [
     "Devices",
     "Fitted",
+    "Lookup",
     "Plan",
     "Programs",
     "Task",

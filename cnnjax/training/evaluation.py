@@ -1,11 +1,13 @@
 """Exact evaluation: every example once, for any batch size and any number of devices."""
 
+import functools
 from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
 import numpy as np
 
+from cnnjax.training import lookup
 from cnnjax.training.devices import Devices
 from cnnjax.training.task import Hparams, Task
 
@@ -13,10 +15,13 @@ Examples = Mapping[str, np.ndarray]
 Means = dict[str, float | int]
 
 _BATCH, _SMALLEST_BATCH = 512, 64
+_COLUMN_STEP, _ROW_STEP = 16, 1024  # sizes are rounded up to multiples: few programs
 
 
 def predict(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndarray]:
     """Compile ``(params, inputs [N, ...]) -> logits float32[N, K]``."""
+    if task.lookup and not devices.one_program:
+        return _predict_by_length(task, devices)
     run = devices.apply(task.logits)
     return lambda params, inputs: run(params, inputs, min(_BATCH, len(inputs)))
 
@@ -30,6 +35,9 @@ def evaluator(
     :func:`measure`.  All splits go through one program: its batch is as large as the smallest of
     them, but 64 to 512.
     """
+
+    if task.lookup and not devices.one_program:
+        return _evaluator_by_length(task, devices)
 
     def outcome(
         variables: tuple[Any, Hparams], examples: dict[str, jax.Array]
@@ -52,6 +60,46 @@ def evaluator(
             logits, losses = run(variables, rows, batch_size)
             found[split] = logits, _means(logits, losses, examples["labels"])
         return found
+
+    return evaluate
+
+
+def _predict_by_length(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndarray]:
+    """The same, short inputs before long ones, and with only the rows that a batch looks up."""
+
+    def logits(rows: int, params: Any, inputs: jax.Array) -> jax.Array:
+        return task.logits(*lookup.cut_out(task.lookup, params, inputs, rows))
+
+    program = functools.cache(lambda rows: devices.apply(functools.partial(logits, rows)))
+
+    def run(params: Any, inputs: np.ndarray) -> np.ndarray:
+        needed = lookup.columns(task.lookup, inputs)
+        order = np.argsort(needed, kind="stable")
+        width, found = min(_BATCH, len(inputs)), []
+        for first in range(0, len(order), width):
+            rows = order[first : first + width]
+            columns = min(-(-needed[rows[-1]] // _COLUMN_STEP) * _COLUMN_STEP, inputs.shape[1])
+            batch = np.zeros((width, columns), inputs.dtype)
+            batch[: len(rows)] = inputs[rows, :columns]
+            different = -(-(len(np.unique(batch)) + 1) // _ROW_STEP) * _ROW_STEP
+            found.append(program(different)(params, batch, width)[: len(rows)])
+        return np.concatenate(found)[np.argsort(order)]
+
+    return run
+
+
+def _evaluator_by_length(task: Task, devices: Devices) -> Callable[..., Any]:
+    """The same, by :func:`_predict_by_length`."""
+    logits_of = _predict_by_length(task, devices)
+
+    def evaluate(
+        params: Any, hparams: Hparams, splits: Mapping[str, Examples]
+    ) -> dict[str, tuple[np.ndarray, Means]]:
+        logits = {split: logits_of(params, rows["inputs"]) for split, rows in splits.items()}
+        return {
+            split: (found, measure(task, found, splits[split]["labels"], hparams))
+            for split, found in logits.items()
+        }
 
     return evaluate
 

@@ -2,9 +2,10 @@
 
 import dataclasses
 import functools
+import itertools
 import time
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -12,13 +13,15 @@ import numpy as np
 from flax import struct
 
 from cnnjax import processes
-from cnnjax.data.order import epoch_rows
 from cnnjax.errors import UserError
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.compilation import jit
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import accuracy_and_loss, evaluator
-from cnnjax.training.step import Metrics, TrainState, calibrate, init_state, stream, train_step
+from cnnjax.training.order import Order
+from cnnjax.training.plan import Plan
+from cnnjax.training.sizes import Size
+from cnnjax.training.step import Metrics, TrainState, calibrate, init_state, train_step
 from cnnjax.training.task import Hparams, Task
 
 # Steps between looks at the stop request and the clock: where steps are single calls, and
@@ -26,25 +29,6 @@ from cnnjax.training.task import Hparams, Task
 _SINGLE_STEPS, _PROGRAM_STEPS = 16, 1024
 _SECONDS_BETWEEN_REPORTS = 0.5
 _NOT_FINITE = "infinite or not a number"
-
-
-@dataclasses.dataclass(frozen=True)
-class Plan:
-    """How long to train, and which parameters to keep.
-
-    Attributes:
-        epochs: passes over the training split.
-        batch_size: examples in an update; the last of an epoch has what is left.
-        seed: of initial weights, order and dropout.
-        patience: epochs without a better validation result after which to stop early.
-        select: the parameters after the "best" epoch on validation, or the "last".
-    """
-
-    epochs: int
-    batch_size: int
-    seed: int = 0
-    patience: int | None = None
-    select: Literal["best", "last"] = "best"
 
 
 class Observer:
@@ -119,12 +103,26 @@ class Programs:
     def __init__(self, task: Task, devices: Devices):
         self.devices = devices
         self.start = jit(functools.partial(init_progress, task), seldom=True)
-        self.order = jit(_order, seldom=True, static_argnames=("count", "batch_size", "width"))
         self.calibrate = jit(functools.partial(calibrate, task)) if task.calibrate else None
-        self.advance = devices.program(functools.partial(step_on_rows, task))
+        self._advance = functools.cache(
+            lambda size: devices.program(functools.partial(step_on_rows, task, size=size))
+        )
         self.all_finite = jit(all_finite, seldom=True)
         self.evaluate = evaluator(task, devices)
         self.update_best = jit(keep_best, seldom=True)
+
+    def advance(
+        self,
+        carry: tuple[TrainState, Metrics],
+        data: Mapping[str, jax.Array],
+        rows: jax.Array,
+        weights: jax.Array,
+        hparams: Hparams,
+        steps: int,
+        size: Size | None = None,
+    ) -> tuple[TrainState, Metrics]:
+        """``steps`` times :func:`step_on_rows`; ``carry`` is donated."""
+        return self._advance(size)(carry, data, rows, weights, hparams, steps)
 
 
 def init_progress(task: Task, inputs: jax.Array, hparams: Hparams, seed: jax.Array) -> Progress:
@@ -196,11 +194,12 @@ def fit(
     count = len(train["labels"])
     batch_size = min(plan.batch_size, count)
     steps = -(-count // batch_size)
+    order = Order(task, train["inputs"], plan, devices)
 
     data = devices.replicate({name: train[name] for name in ("inputs", "labels")})
     traced = devices.replicate(jax.tree.map(np.float32, hparams))
-    seed = np.uint32(plan.seed)
-    progress = devices.replicate(programs.start(train["inputs"][:1], traced, seed))
+    start = programs.start(train["inputs"][:1], traced, np.uint32(plan.seed))
+    progress = devices.replicate(start)
     restored = checkpoints.restore(progress) if checkpoints else None
     progress, meta = restored or (progress, {"seconds": 0.0})
 
@@ -225,15 +224,8 @@ def fit(
 
     while done < plan.epochs * steps and not _exhausted(progress.best, done // steps, plan):
         epoch, within = divmod(done, steps)
-        rows, weights = devices.divide(
-            programs.order(
-                seed,
-                np.int32(epoch),
-                count=count,
-                batch_size=batch_size,
-                width=devices.width(batch_size),
-            )
-        )
+        rows, weights, sizes = order.batches(epoch)
+        rows, weights = devices.divide((rows, weights))
         if programs.calibrate and not within:
             state = programs.calibrate(progress.state, data, traced)
             progress = progress.replace(state=devices.replicate(state))
@@ -250,9 +242,10 @@ def fit(
             if save_due:
                 save()
             piece = min(steps - within, _PROGRAM_STEPS if devices.one_program else _SINGLE_STEPS)
-            state, totals = programs.advance(
-                (progress.state, progress.totals), data, rows, weights, traced, piece
-            )
+            carry = progress.state, progress.totals
+            for size, alike in itertools.groupby(sizes[within : within + piece]):
+                carry = programs.advance(carry, data, rows, weights, traced, len(list(alike)), size)
+            state, totals = carry
             progress = progress.replace(state=state, totals=totals)
             within, done = within + piece, done + piece
             if report_due:
@@ -297,16 +290,21 @@ def step_on_rows(
     hparams: Hparams,
     *,
     axis_name: str | None = None,
+    size: Size | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One training step on the row of ``rows`` [S, W] that the state's step points at; pure.
 
-    The batch is gathered from ``data`` on the device.  ``carry`` is the state and the sums of
-    the epoch so far.
+    The batch is gathered from ``data`` on the device, and cut to ``size`` if there is one.
+    ``carry`` is the state and the sums of the epoch so far.
     """
     state, totals = carry
     now = state.step % rows.shape[0]
     batch = {name: array[rows[now]] for name, array in data.items()} | {"weights": weights[now]}
-    after, metrics = train_step(task, state, batch, hparams, axis_name=axis_name)
+    if size:
+        batch["inputs"] = batch["inputs"][:, : size.columns]
+    after, metrics = train_step(
+        task, state, batch, hparams, axis_name=axis_name, rows=size and size.rows
+    )
     first_bad = jnp.where(
         (totals["bad_step"] < 0) & ~jnp.isfinite(metrics["loss"]), state.step, totals["bad_step"]
     )
@@ -318,10 +316,6 @@ def no_totals() -> Metrics:
     """The sums of an epoch before its first step, on the host: jax would compile each zero."""
     sums = {name: np.zeros((), np.float32) for name in ("loss", "correct", "count")}
     return sums | {"bad_step": np.full((), -1, np.int32)}
-
-
-def _order(seed: jax.Array, epoch: jax.Array, **sizes: int) -> tuple[jax.Array, jax.Array]:
-    return epoch_rows(stream(seed, "order"), epoch, **sizes)
 
 
 def _exhausted(best: Best, epoch: int, plan: Plan) -> bool:

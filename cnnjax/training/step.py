@@ -1,5 +1,6 @@
 """The training state and the pure training step."""
 
+import dataclasses
 import functools
 import zlib
 from collections.abc import Callable, Mapping
@@ -11,6 +12,7 @@ from flax import struct
 from jax import lax
 
 from cnnjax import ops
+from cnnjax.training import lookup
 from cnnjax.training.task import Hparams, Task
 
 Batch = dict[str, jax.Array]
@@ -54,16 +56,23 @@ def init_state(
     zeros = jnp.zeros(example.shape, example.dtype)
     params = task.model.init(stream(seed, "init"), zeros)["params"]
     params = task.constrain(params, hparams)
+    opt_state = task.optimizer(hparams).init(params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         seed=jnp.asarray(seed, jnp.uint32),
         params=params,
-        opt_state=task.optimizer(hparams).init(params),
+        opt_state=lookup.start(task.lookup, params, opt_state) if task.lookup else opt_state,
     )
 
 
 def train_step(
-    task: Task, state: TrainState, batch: Batch, hparams: Hparams, *, axis_name: str | None = None
+    task: Task,
+    state: TrainState,
+    batch: Batch,
+    hparams: Hparams,
+    *,
+    axis_name: str | None = None,
+    rows: int | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One update on one batch: the gradient of the weighted mean loss.
 
@@ -75,10 +84,21 @@ def train_step(
         hparams: traced; the optimiser is built from them.
         axis_name: the device axis under ``pmap`` or ``shard_map(..., check_vma=False)``, of
             whose batch this is one part, in order.  Sums are then taken over all parts.
+        rows: with ``task.lookup``, how many rows of a table the batch looks up at most.
 
     Returns:
         The state after the step, and sums over the batch: "loss", "correct", "count".
     """
+    if task.lookup:
+        plain = functools.partial(
+            train_step,
+            dataclasses.replace(task, lookup=None),
+            hparams=hparams,
+            axis_name=axis_name,
+        )
+        return lookup.step(
+            plain, task.lookup, state, batch, hparams, rows=rows, axis_name=axis_name
+        )
 
     def total(tree):
         return lax.psum(tree, axis_name) if axis_name else tree

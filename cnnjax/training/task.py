@@ -9,6 +9,8 @@ import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
+from cnnjax.training.lookup import Lookup
+
 Hparams = Any
 """A pytree dataclass of scalars that a trial may vary without changing a shape."""
 
@@ -50,6 +52,8 @@ class Task:
             for what an optimiser measures once a pass, as curvature.  The examples, "inputs" and
             "labels", are ``calibration_examples`` of the training split, drawn anew.
         calibration_examples: how many; at most the whole split.
+        lookup: which parameters are tables whose rows the stored inputs name; a step then touches
+            only those of its batch.  By default none.
     """
 
     model: nn.Module
@@ -60,6 +64,7 @@ class Task:
     augment: Callable[[jax.Array, jax.Array, Hparams], jax.Array] | None = None
     calibrate: Callable[[jax.Array, Any, Any, Mapping[str, jax.Array], Hparams], Any] | None = None
     calibration_examples: int = 500
+    lookup: Lookup | None = None
 
     def logits(self, params: Any, inputs: jax.Array) -> jax.Array:
         """The model's logits float32[N, K] on stored inputs."""

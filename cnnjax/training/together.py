@@ -17,13 +17,12 @@ from flax import struct
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
-from cnnjax.data.order import epoch_rows
+from cnnjax.data.order import alike_rows, epoch_rows
 from cnnjax.training.compilation import jit
 from cnnjax.training.devices import Devices
 from cnnjax.training.loop import (
     Diverged,
     Fitted,
-    Plan,
     Progress,
     all_finite,
     diverged,
@@ -32,6 +31,7 @@ from cnnjax.training.loop import (
     no_totals,
     step_on_rows,
 )
+from cnnjax.training.plan import Plan
 from cnnjax.training.step import Metrics, TrainState, calibrate, stream
 from cnnjax.training.task import Hparams, Task
 
@@ -83,9 +83,7 @@ class ProgramsTogether:
             self.calibrate = compiled(
                 jax.vmap(functools.partial(calibrate, task), in_axes=(0, None, 0, 0))
             )
-        self.order = compiled(
-            jax.vmap(functools.partial(_epoch, plan.batch_size), in_axes=(0, 0, None))
-        )
+        self.order = compiled(jax.vmap(functools.partial(_epoch, plan), in_axes=(0, 0, None)))
         self.advance = steps_together(task, devices.one_program, self.by_trial)
         self.end = compiled(
             jax.vmap(
@@ -202,13 +200,16 @@ def _start(task: Task, inputs: jax.Array, hparams: Hparams, seed: jax.Array) -> 
 
 
 def _epoch(
-    batch_size: int, members: jax.Array, seed: jax.Array, epoch: jax.Array
+    plan: Plan, members: jax.Array, seed: jax.Array, epoch: jax.Array
 ) -> tuple[jax.Array, jax.Array]:
     """One trial's batches of its ``members``: rows int32[S, B], weights float32[S, B]."""
-    count = len(members)
-    rows, weights = epoch_rows(
-        stream(seed, "order"), epoch, count=count, batch_size=min(batch_size, count)
-    )
+    count, order = len(members), stream(seed, "order")
+    batch_size = min(plan.batch_size, count)
+    if plan.regroup:
+        rows, weights = epoch_rows(order, epoch, count=count, batch_size=batch_size)
+    else:
+        alike = jnp.zeros(count, jnp.int32)
+        rows, weights = alike_rows(order, epoch, alike, batch_size=batch_size, regroup=False)
     return members[rows], weights
 
 

@@ -1,0 +1,129 @@
+"""``--suite=sentence``: Kim's network on sentences, training step and epoch, beside PyTorch."""
+
+import functools
+import json
+import os
+import statistics
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import numpy as np
+import torch
+
+from benchmarks import sentence_steps, torch_sentence
+from benchmarks.circumstances import circumstances
+from benchmarks.contestants import require_agreement
+from benchmarks.sentence_steps import BATCH, VARIANTS, Contestant, Data
+from benchmarks.side_by_side import Times, fastest, interleave, ratio
+from benchmarks.speed_tables import sentence_line
+from benchmarks.tables import RESULTS
+from cnnjax.directory import write_json
+
+_STEPS, _ROUNDS, _EPOCHS = 40, 5, 2
+
+
+def measure(manual_dir: str | None) -> None:
+    """Measure both variants and write ``results/sentence.json``."""
+    torch.set_num_threads(os.cpu_count() or 1)
+    examples, words, source = sentence_steps.sentences(manual_dir)
+    content = {
+        **circumstances(),
+        "threads": torch.get_num_threads(),
+        "data": source,
+        "sentences": len(examples["labels"]),
+        "vocabulary": words,
+        "rows": [],
+    }
+    for variant in VARIANTS:
+        content["rows"].append(_row(variant, words, examples, manual_dir))
+        print(sentence_line(content["rows"][-1]), flush=True)
+    write_json(RESULTS / "sentence.json", content)
+
+
+def _row(variant: str, words: int, examples: Data, manual_dir: str | None) -> dict[str, Any]:
+    _require_agreement(variant, words, examples)
+    runs = _contestants(variant, words, examples)
+    for name in ("cnnjax", "by length"):
+        runs[name](-(-len(examples["labels"]) // BATCH))  # compiles all sizes
+    times = interleave(
+        {name: functools.partial(run, _STEPS) for name, run in runs.items()},
+        rounds=_ROUNDS,
+        seconds=0,
+    )
+    times = {name: [t / _STEPS for t in values] for name, values in times.items()}
+    best = fastest(times, torch_sentence.VARIANTS)
+    epoch = _epochs(
+        {name: runs[name] for name in ("cnnjax", best, "by length")}, len(examples["labels"])
+    )
+    return {
+        "variant": variant,
+        "torch_variant": best,
+        "step_ms": {name: 1e3 * statistics.median(values) for name, values in times.items()},
+        "step_against_torch": ratio(times, best, "cnnjax"),
+        "step_whole_length_against_torch": ratio(times, best, "cnnjax, whole length"),
+        "step_against_torch_by_length": ratio(times, "by length", "cnnjax"),
+        "epoch_s": {name: statistics.median(values) for name, values in epoch.items()},
+        "epoch_against_torch": ratio(epoch, best, "cnnjax"),
+        "epoch_against_torch_by_length": ratio(epoch, "by length", "cnnjax"),
+        "peak_mb": {
+            library: _peak(library, variant, manual_dir) for library in ("cnnjax", "torch")
+        },
+    }
+
+
+def _contestants(variant: str, words: int, examples: Data) -> dict[str, Contestant]:
+    params = sentence_steps.parameters(variant, words, examples["inputs"].shape[1])
+    in_torch = functools.partial(
+        torch_sentence.contestant, params, examples, static=variant == "static"
+    )
+    order = sentence_steps.order(variant, words, examples)
+
+    def batches(epoch: int) -> Iterator[tuple[np.ndarray, int]]:
+        rows, weights, sizes = order.batches(epoch)
+        for r, w, size in zip(np.asarray(rows), np.asarray(weights), sizes, strict=True):
+            yield r[w > 0], size.columns
+
+    return {
+        "cnnjax": sentence_steps.ours(variant, words, examples),
+        "cnnjax, whole length": sentence_steps.ours(variant, words, examples, by_length=False),
+        **{name: in_torch(variant=name) for name in torch_sentence.VARIANTS},
+        "by length": in_torch(variant="conv1d, foreach", batches=batches),
+    }
+
+
+def _require_agreement(variant: str, words: int, examples: Data) -> None:
+    """All must have the same losses in some steps on one batch, without dropout."""
+    one = {name: array[:BATCH] for name, array in examples.items()}
+    params = sentence_steps.parameters(variant, words, examples["inputs"].shape[1])
+    runs = {
+        "cnnjax": sentence_steps.ours(variant, words, one, dropout=False),
+        "cnnjax, whole length": sentence_steps.ours(
+            variant, words, one, dropout=False, by_length=False
+        ),
+    }
+    for name in torch_sentence.VARIANTS:
+        runs[name] = torch_sentence.contestant(
+            params, one, static=variant == "static", variant=name, dropout=False
+        )
+    require_agreement(variant, {name: [run(1) for _ in range(4)] for name, run in runs.items()})
+
+
+def _epochs(runs: Mapping[str, Contestant], sentences: int) -> Times:
+    times: Times = {name: [] for name in runs}
+    for _ in range(_EPOCHS):
+        for name, run in runs.items():
+            start = time.perf_counter()
+            run(-(-sentences // BATCH))
+            times[name].append(time.perf_counter() - start)
+    return times
+
+
+def _peak(library: str, variant: str, manual_dir: str | None) -> float:
+    """Peak memory of a process that trains for an epoch with ``library``."""
+    command = [sys.executable, "-m", "benchmarks.sentence_memory", library, variant]
+    command += [manual_dir] if manual_dir else []
+    child = subprocess.run(command, capture_output=True, text=True, check=True)
+    return json.loads(child.stdout.splitlines()[-1])
