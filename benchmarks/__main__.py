@@ -4,14 +4,16 @@ import sys
 
 from absl import app, flags, logging
 
-from benchmarks import tables
+from benchmarks import papers, tables
 from cnnjax.allocator import keep_memory
 
-SUITES = ("accuracy", "lenet", "sentence", "sweeps")
+SUITES = ("accuracy", "lenet", "sentence", "start", "sweeps", *papers.PAPERS)
 
 _SUITE = flags.DEFINE_enum("suite", None, [*SUITES, "tables"], "what to measure", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "prepared data sets")
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "data files that you have")
+_AGAINST = flags.DEFINE_string("against", None, "start: another checkout, measured in turn")
+_ROUNDS = flags.DEFINE_integer("rounds", 3, "start: how often each is run", lower_bound=1)
 _RUNS = flags.DEFINE_string("runs", "runs/benchmarks", "where runs are kept and gone on with")
 
 
@@ -24,6 +26,8 @@ def _main(argv: list[str]) -> None:
         from benchmarks import accuracy
 
         accuracy.measure(_RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)
+    elif _SUITE.value in papers.PAPERS:
+        papers.measure(_SUITE.value, _RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)
     elif _SUITE.value == "lenet":
         from benchmarks import lenet  # imports PyTorch
 
@@ -32,6 +36,10 @@ def _main(argv: list[str]) -> None:
         from benchmarks import sentence
 
         sentence.measure(_MANUAL_DIR.value)
+    elif _SUITE.value == "start":
+        from benchmarks import start
+
+        start.measure(_AGAINST.value, _ROUNDS.value)
     elif _SUITE.value == "sweeps":
         from benchmarks import sweeps
 

@@ -19,12 +19,6 @@ TRIALS: dict[str, tuple[int, dict[str, Any]]] = {
     "digits, LeNet-1": (5, {"model": "lenet1", "epochs": 40, "hparams.learning_rate": 0.003}),
     "digits, LeNet-5": (5, {"model": "lenet5", "epochs": 40}),
     "digits, modern": (5, {}),
-    "MNIST, LeNet-1": (
-        3,
-        {"dataset": "mnist", "model": "lenet1", "hparams.learning_rate": 0.003},
-    ),
-    "MNIST, LeNet-5": (3, {"dataset": "mnist", "model": "lenet5"}),
-    "MNIST, modern": (3, {"dataset": "mnist", "model": "modern", "epochs": 12}),
 }
 
 
@@ -51,8 +45,6 @@ def _row(
     name: str, changes: Mapping[str, Any], seed: int, result: Mapping[str, Any]
 ) -> dict[str, Any]:
     flags = [f"--config.{path}={value}" for path, value in (changes | {"seed": seed}).items()]
-    if changes.get("dataset") == "mnist":
-        flags.append("--manual_dir=FOLDER")
     kept = ("test", "validation", "train", "parameters", "epochs", "selected_epoch", "seconds")
     return {
         "name": name,

@@ -1,5 +1,6 @@
 """The README's tables, generated from the result files between their markers."""
 
+import functools
 import json
 import re
 from pathlib import Path
@@ -11,7 +12,7 @@ READMES = (ROOT / "README.md", ROOT / "benchmarks" / "README.md")
 
 def render(readme: str) -> str:
     """``readme`` with every ``<!-- table:NAME -->`` ... ``<!-- end -->`` block made anew."""
-    from benchmarks import accuracy, speed_tables
+    from benchmarks import accuracy, papers, speed_tables, start
 
     # Table -> its maker and the result file it is made from.
     makers = {
@@ -19,7 +20,9 @@ def render(readme: str) -> str:
         "lenet": (speed_tables.steps, "lenet"),
         "lenet_first_step": (speed_tables.first_steps, "lenet"),
         "sentence": (speed_tables.sentence, "sentence"),
+        "start": (start.table, "start"),
         "sweeps": (speed_tables.sweeps, "sweeps"),
+        **{name: (functools.partial(papers.table, name), name) for name in papers.PAPERS},
     }
 
     def block(match: re.Match) -> str:

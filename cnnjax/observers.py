@@ -1,9 +1,10 @@
 """What watches a training run: the console, metrics.jsonl, TensorBoard and the user's signals."""
 
+import contextlib
 import signal
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
 from tqdm import tqdm
@@ -13,6 +14,23 @@ from cnnjax.run_directory import METRICS, RunDirectory
 from cnnjax.training.loop import Observer
 
 _SECONDS_BETWEEN_LINES = 5.0  # where the output is no terminal
+
+
+@contextlib.contextmanager
+def _hidden(name: str) -> Iterator[None]:
+    """Inside, an import of ``name`` finds nothing, unless it has been imported before.
+
+    tensorboardX imports PyTorch wherever it is installed, which takes longer than all that we
+    import; it needs it for tensors only.
+    """
+    hidden = name not in sys.modules
+    if hidden:
+        sys.modules[name] = None
+    try:
+        yield
+    finally:
+        if hidden:
+            del sys.modules[name]
 
 
 class Signals:
@@ -67,7 +85,8 @@ class RunObserver(Observer):
         processes.from_leader(lambda: self._start(step))
 
     def _start(self, step: int | None) -> None:
-        from tensorboardX import SummaryWriter
+        with _hidden("torch"):
+            from tensorboardX import SummaryWriter
 
         if step is not None:
             self._say(f"resuming at step {step:,}")

@@ -5,10 +5,10 @@ An experiment is a module with ``Config`` (a frozen dataclass), ``plan(config) -
 for cross-validation ``fold``, ``folds`` and ``fold_seed``.  The task is the same for every seed,
 fold and value of a number in ``hparams``: a sweep trains them all by one program.
 
-It may have ``ABLATIONS``, named sweeps; ``rows(config, labels)``, a division of all examples of its
-own (:data:`cnnjax.data.Division`) instead of cross-validation; ``remarks(config, dataset)``, lines
-to be said before training; and ``report(rows, folder)``, which adds files to the report of a sweep
-and returns them.
+It may have ``ABLATIONS``, named sweeps; ``rows(config, labels, splits)``, a division of all
+examples of its own (:data:`cnnjax.data.Division`) instead of cross-validation;
+``remarks(config, dataset)``, lines to be said before training; and ``report(rows, folder)``, which
+adds files to the report of a sweep and returns them.
 """
 
 import contextlib
@@ -32,9 +32,9 @@ from cnnjax.directory import write_json, write_text
 from cnnjax.errors import UserError
 from cnnjax.observers import RunObserver, Signals
 from cnnjax.run_directory import RunDirectory, source_revision, versions
-from cnnjax.training import Devices, Task, measure, predict
+from cnnjax.training import Devices, Task, evaluator
 from cnnjax.training.checkpoints import Checkpoints
-from cnnjax.training.loop import Fitted, Interrupted, Plan, fit
+from cnnjax.training.loop import Fitted, Interrupted, Plan, Programs, fit
 
 
 @dataclasses.dataclass(frozen=True)
@@ -118,8 +118,9 @@ def train(
             # Another run may have finished it meanwhile.
             if not processes.from_leader(run.finished):
                 plan = experiment.plan(config)
-                fitted = _fit(run, task, dataset, config.hparams, plan, devices, places, say)
-                figures = _figures(run, task, dataset, config.hparams, fitted, devices)
+                programs = Programs(task, devices)
+                fitted = _fit(run, task, dataset, config.hparams, plan, programs, places, say)
+                figures = _figures(run, dataset, config.hparams, fitted, programs)
                 result = {
                     "experiment": name,
                     **figures,
@@ -166,13 +167,8 @@ def evaluate(experiment: ModuleType, config: Any, places: Places) -> dict[str, d
             f"{places.workdir}: the model was trained on {spec}{words}, not {dataset.spec}"
         )
     task = experiment.task(config, spec)
-    logits_of = predict(task, Devices(places.parallel))
-    return {
-        split: measure(
-            task, logits_of(params, examples["inputs"]), examples["labels"], config.hparams
-        )
-        for split, examples in dataset.splits.items()
-    }
+    found = evaluator(task, Devices(places.parallel))(params, config.hparams, dataset.splits)
+    return {split: means for split, (_, means) in found.items()}
 
 
 def load_model(run: RunDirectory) -> tuple[Any, data.Spec, dict[str, Any]]:
@@ -212,7 +208,7 @@ def _fit(
     dataset: data.DataSet,
     hparams: Any,
     plan: Plan,
-    devices: Devices,
+    programs: Programs,
     places: Places,
     say: Callable[[str], None],
 ) -> Fitted:
@@ -222,7 +218,7 @@ def _fit(
         every_seconds=places.checkpoint_seconds,
         warn=lambda message: say(f"warning: {message}"),
     )
-    say(f"training on {devices.describe()}, in {run.path}")
+    say(f"training on {programs.devices.describe()}, in {run.path}")
     with Signals() as signals:
         observer = RunObserver(run, plan.epochs, dataset.spec.examples, signals, say)
         try:
@@ -231,7 +227,7 @@ def _fit(
                 dataset.splits,
                 hparams,
                 plan,
-                devices=devices,
+                programs=programs,
                 checkpoints=checkpoints,
                 observer=observer,
             )
@@ -248,25 +244,18 @@ def _fit(
 
 def _figures(
     run: RunDirectory,
-    task: Task,
     dataset: data.DataSet,
     hparams: Any,
     fitted: Fitted,
-    devices: Devices,
+    programs: Programs,
 ) -> dict[str, Any]:
     """Measure the selected parameters on every split; keep them and the test predictions."""
+    measured = programs.evaluate(fitted.params, hparams, dataset.splits)
     params = jax.device_get(fitted.params)
-    logits_of = predict(task, devices)
-    measured = {}
-    for split in ("test", "validation", "train"):
-        examples = dataset.splits[split]
-        logits = logits_of(params, examples["inputs"])
-        measured[split] = measure(task, logits, examples["labels"], hparams)
-        if split == "test":
-            answers = {"labels": examples["labels"], "logits": logits}
+    answers = {"labels": dataset.splits["test"]["labels"], "logits": measured["test"][0]}
     processes.from_leader(lambda: _save_outcome(run, params, answers))
     return {
-        **measured,
+        **{split: measured[split][1] for split in ("test", "validation", "train")},
         "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
         "epochs": fitted.epochs,
         "selected_epoch": fitted.selected_epoch,

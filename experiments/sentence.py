@@ -38,7 +38,7 @@ from flax import struct
 from flax.traverse_util import path_aware_map
 
 from cnnjax.config import setting
-from cnnjax.data import DataSet, Spec, cross_validation
+from cnnjax.data import DataSet, Rows, Spec, cross_validation
 from cnnjax.errors import UserError
 from cnnjax.layers import symmetric_uniform
 from cnnjax.models import SentenceCNN
@@ -213,13 +213,13 @@ def constrain(params: Any, hparams: Hparams) -> Any:
     }
 
 
-def rows(config: Config, labels: np.ndarray) -> Mapping[str, np.ndarray] | None:
+def rows(config: Config, labels: np.ndarray, splits: Rows) -> Rows | None:
     """Cross-validation; with ``as_published`` the development split overlaps the training split.
 
     Raises:
         UserError: a fold that does not exist.
     """
-    found = cross_validation(config, labels)
+    found = cross_validation(config, labels, splits)
     if found is None or not config.as_published:
         return found
     others = np.concatenate([found["train"], found["validation"]])

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from cnnjax.training import Devices, Plan, fit, measure, predict
+from cnnjax.training import Devices, Plan, evaluator, fit, measure, predict
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.loop import (
     Best,
@@ -81,8 +81,12 @@ def test_the_best_epoch_is_the_one_with_the_best_validation(uninterrupted):
     key = lambda row: (-row["validation"]["accuracy"], row["validation"]["loss"])
     best = min(rows, key=key)
     assert fitted.selected_epoch == best["epoch"]
-    logits = predict(small_task(), Devices("single"))(fitted.params, SPLITS["validation"]["inputs"])
-    means = measure(small_task(), logits, SPLITS["validation"]["labels"], Hparams())
+    devices, validation = Devices("single"), SPLITS["validation"]
+    logits = predict(small_task(), devices)(fitted.params, validation["inputs"])
+    means = measure(small_task(), logits, validation["labels"], Hparams())
+    found = evaluator(small_task(), devices)(fitted.params, Hparams(), {"validation": validation})
+    np.testing.assert_allclose(found["validation"][0], logits, atol=1e-6)
+    assert found["validation"][1] == pytest.approx(means, rel=1e-6)
     assert means["accuracy"] == best["validation"]["accuracy"]
     assert means["loss"] == pytest.approx(best["validation"]["loss"], rel=1e-6)
 

@@ -8,12 +8,12 @@ import numpy as np
 import pytest
 
 from cnnjax import ops
-from cnnjax.models import LeNet1, LeNet5, ModernLeNet, summarize
+from cnnjax.models import FullyConnected, LeNet1, LeNet4, LeNet5, ModernLeNet, summarize
 from cnnjax.models.bitmaps import DIGITS
-from cnnjax.models.lenet import C3_CONNECTIONS
+from cnnjax.models.lenet import C3_CONNECTIONS, LENET4_CONNECTIONS
 
-MODELS = (LeNet1, LeNet5, ModernLeNet)
-SIDES = {LeNet1: 28, LeNet5: 32, ModernLeNet: 28}
+MODELS = (LeNet1, LeNet4, LeNet5, ModernLeNet)
+SIDES = {LeNet1: 28, LeNet4: 32, LeNet5: 32, ModernLeNet: 28}
 
 every_model = pytest.mark.parametrize("model", MODELS)
 
@@ -47,6 +47,8 @@ def trace(model, *shape, **arguments):
     "model, expected",
     [
         (LeNet1, {"C1": (24, 24, 4), "S2": (12, 12, 4), "C3": (8, 8, 12), "S4": (4, 4, 12)}),
+        (LeNet4, {"C1": (28, 28, 4), "S2": (14, 14, 8), "C3": (10, 10, 16), "S4": (5, 5, 16),
+                  "F5": (120,)}),
         (LeNet5, {"C1": (28, 28, 6), "S2": (14, 14, 6), "C3": (10, 10, 16), "S4": (5, 5, 16),
                   "C5": (120,), "F6": (84,)}),
         (ModernLeNet, {"C1": (24, 24, 32), "S2": (12, 12, 32), "C3": (8, 8, 64),
@@ -83,6 +85,9 @@ def test_lenet5_has_the_papers_parameters_and_connections():
     "model, size, expected",
     [
         (LeNet1(), 28, {"C1": 104, "C3": 1_212, "output": 1_930}),
+        (LeNet4(), 32, {"C1": 104, "S2": 16, "C3": 1_616, "S4": 32, "F5": 48_120, "output": 1_210}),
+        (FullyConnected(hidden=()), 28, {"output": 7_850}),
+        (FullyConnected(), 28, {"F1": 235_500, "output": 3_010}),
         (ModernLeNet(), 28, {"C1": 832, "C3": 51_264, "F5": 262_400, "output": 2_570}),
         (LeNet1(classes=3), 28, {"C1": 104, "C3": 1_212, "output": 579}),
         (ModernLeNet(3, maps=(2, 4), hidden=8), 28, {"C1": 52, "C3": 204, "F5": 520, "output": 27}),
@@ -95,7 +100,8 @@ def test_parameters_of_every_layer(model, size, expected):
 
 
 @pytest.mark.parametrize(
-    "model, expected", [(LeNet1, 3_246), (LeNet5, 60_000), (ModernLeNet, 317_066)]
+    "model, expected",
+    [(LeNet1, 3_246), (LeNet4, 51_098), (LeNet5, 60_000), (ModernLeNet, 317_066)],
 )
 def test_total_of_the_trained_parameters(model, expected):
     _, variables, *_ = initialised(model)
@@ -110,6 +116,12 @@ def test_c3_is_connected_as_in_table_i():
     fed = [sum(i in row for row in C3_CONNECTIONS) for i in range(6)]
     assert fed == [10] * 6
     assert sum(map(len, C3_CONNECTIONS)) == 60
+
+
+def test_lenet4s_tables_feed_all_maps_alike():
+    assert len(set(LENET4_CONNECTIONS)) == 16
+    assert {len(row) for row in LENET4_CONNECTIONS} == {4}
+    assert [sum(i in row for row in LENET4_CONNECTIONS) for i in range(8)] == [8] * 8
 
 
 def test_bitmaps_are_ten_different_codes():
@@ -146,6 +158,18 @@ def test_subsampling_between_the_convolutions(model, pool):
     *_, features = initialised(model)
     for before, after in (("C1", "S2"), ("C3", "S4")):
         np.testing.assert_allclose(features[after], pool(features[before]), rtol=1e-5, atol=1e-6)
+
+
+def test_lenet4_subsamples_every_map_of_c1_twice():
+    _, variables, _, features = initialised(LeNet4)
+    params = jax.tree.map(jnp.asarray, variables["params"])
+    params["S2"]["coefficient"] = params["S2"]["coefficient"].at[5].mul(2)
+    _, changed = LeNet4().apply({"params": params}, images(4, 32, 32, 1))
+    pooled = ops.scaled_tanh(ops.mean_pool(features["C1"], 2))
+    expected = np.repeat(pooled, 2, axis=-1)
+    np.testing.assert_allclose(features["S2"], expected, rtol=1e-5, atol=1e-6)
+    differs = np.abs(changed["S2"] - features["S2"]).max((0, 1, 2)) > 1e-3
+    assert np.flatnonzero(differs).tolist() == [5]
 
 
 @every_model

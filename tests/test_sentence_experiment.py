@@ -103,9 +103,9 @@ def test_vectors_of_another_size_are_refused(tmp_path):
 
 
 def test_cross_validation_and_the_authors_leak():
-    mended = sentence.rows(Config(fold=3), LABELS)
+    mended = sentence.rows(Config(fold=3), LABELS, {})
     assert len(np.unique(np.concatenate(list(mended.values())))) == len(LABELS)
-    published = sentence.rows(Config(fold=3, as_published=True), LABELS)
+    published = sentence.rows(Config(fold=3, as_published=True), LABELS, {})
     np.testing.assert_array_equal(published["test"], mended["test"])
     train, development = published["train"], published["validation"]
     assert len(train) % 50 == 0 and (len(train) + len(development)) % 50 == 0
@@ -113,7 +113,7 @@ def test_cross_validation_and_the_authors_leak():
     assert (len(train), len(development)) == (900, 100)
     assert len(np.intersect1d(train, development)) > 0, "copies are in both"
     assert not np.intersect1d(np.concatenate([train, development]), published["test"]).size
-    assert sentence.rows(Config(as_published=True), LABELS) is None, "published splits stay"
+    assert sentence.rows(Config(as_published=True), LABELS, {}) is None, "published splits stay"
 
 
 def test_batches_stay_together_as_published():

@@ -136,6 +136,35 @@ def test_constrain_is_applied_after_every_update_and_at_the_start():
         state, _ = train_step(task, state, batch_of(8), hparams)
 
 
+def test_inputs_are_augmented_in_training_only_each_by_a_key_of_its_own():
+    def add_noise(keys, inputs, hparams):
+        noise = jax.vmap(lambda key: jax.random.uniform(key, (1,)))(keys)
+        return inputs + noise
+
+    class Echo(nn.Module):
+        @nn.compact
+        def __call__(self, inputs, *, dropout=None):
+            if dropout:
+                jax.debug.callback(lambda x: seen.append(np.asarray(x)), inputs)
+            return inputs * self.param("w", nn.initializers.ones, (1, 1)), {}
+
+    seen = []
+    task = Task(
+        model=Echo(),
+        optimizer=TASK.optimizer,
+        loss=lambda logits, labels, hparams: logits[:, 0],
+        augment=add_noise,
+    )
+    hparams, inputs = traced(Hparams()), jnp.zeros((4, 1))
+    batch = {"inputs": inputs, "labels": jnp.zeros(4, jnp.int32), "weights": jnp.ones(4)}
+    state = init_state(task, 0, inputs, hparams)
+    for _ in range(2):
+        state, _ = train_step(task, state, batch, hparams)
+    jax.effects_barrier()
+    assert len(np.unique(seen)) == 8, "examples or steps share their noise"
+    np.testing.assert_array_equal(task.logits(state.params, inputs), inputs)
+
+
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])
 def test_initial_parameters_are_a_function_of_the_seed(seed):
     first, _ = start(seed)

@@ -15,6 +15,7 @@ from cnnjax.data import Spec
 from cnnjax.errors import UserError
 from cnnjax.models import Net1, Net2, Net3, Net4, Net5, summarize
 from cnnjax.run import Places, load_data
+from cnnjax.training import squared_error
 from experiments import strategies
 from experiments.strategies import Config
 
@@ -124,7 +125,7 @@ def test_other_sizes_are_refused():
 
 def test_loss_by_hand():
     logits = jnp.array([[1.0, -1.0, -1.0], [0.5, 0.0, -2.0]])
-    found = strategies.loss(logits, jnp.array([0, 1]), None)
+    found = squared_error(logits, jnp.array([0, 1]), None)
     # (0.5 + 1)^2 + (0 - 1)^2 + (-2 + 1)^2 = 2.25 + 1 + 1
     np.testing.assert_allclose(found, [0.0, 4.25 / 2])
 
@@ -144,7 +145,7 @@ def test_digits_are_doubled_and_mnist_is_averaged():
 
 def test_draws_are_disjoint_stratified_and_differ_by_seed():
     config = Config()
-    drawn = strategies.rows(config, LABELS)
+    drawn = strategies.rows(config, LABELS, {})
     assert {name: len(rows) for name, rows in drawn.items()} == {
         "train": 320, "validation": 160, "test": 160,
     }  # fmt: skip
@@ -152,8 +153,8 @@ def test_draws_are_disjoint_stratified_and_differ_by_seed():
     shares = np.bincount(LABELS) / len(LABELS)
     for rows in drawn.values():
         assert np.abs(np.bincount(LABELS[rows]) - shares * len(rows)).max() < 1.5
-    again = strategies.rows(dataclasses.replace(config, model="net1"), LABELS)
-    other = strategies.rows(dataclasses.replace(config, seed=1), LABELS)
+    again = strategies.rows(dataclasses.replace(config, model="net1"), LABELS, {})
+    other = strategies.rows(dataclasses.replace(config, seed=1), LABELS, {})
     for name in drawn:
         np.testing.assert_array_equal(drawn[name], again[name])
         assert len(np.setdiff1d(drawn[name], other[name])) > len(drawn[name]) / 2
@@ -161,9 +162,9 @@ def test_draws_are_disjoint_stratified_and_differ_by_seed():
 
 def test_draw_of_all_examples_and_of_more():
     config = Config(train=1000, test=500, validation=297)
-    assert sum(map(len, strategies.rows(config, LABELS).values())) == 1797
+    assert sum(map(len, strategies.rows(config, LABELS, {}).values())) == 1797
     with pytest.raises(UserError, match=r"config.test=500: cannot all be drawn from the 1,797"):
-        strategies.rows(dataclasses.replace(config, validation=298), LABELS)
+        strategies.rows(dataclasses.replace(config, validation=298), LABELS, {})
 
 
 def test_a_run_has_the_draw_of_its_seed():
@@ -172,7 +173,7 @@ def test_a_run_has_the_draw_of_its_seed():
     assert dataset.spec.examples == 320
     labels = np.concatenate([everything.splits[s]["labels"] for s in dataset.splits])
     inputs = np.concatenate([everything.splits[s]["inputs"] for s in dataset.splits])
-    for name, rows in strategies.rows(config, labels).items():
+    for name, rows in strategies.rows(config, labels, {}).items():
         np.testing.assert_array_equal(dataset.splits[name]["inputs"], inputs[rows])
     assert dataset.provenance["split"].endswith("experiments.strategies.rows")
     assert dataset.provenance["sha256"] != everything.provenance["sha256"]

@@ -17,7 +17,7 @@ from cnnjax.run import Places
 from cnnjax.sweeps import chain, grid, outcomes, run, zipped
 from cnnjax.sweeps.jobs import command_of
 from cnnjax.sweeps.trials import groups, shared, trials_of
-from cnnjax.training import Devices, Plan, Programs, fit, measure
+from cnnjax.training import Devices, Plan, Programs, fit
 from experiments import lenet
 from tests.training_task import Hparams, small_splits, small_task
 
@@ -53,11 +53,8 @@ def alone(rate, seed):
     programs = Programs(small_task(), Devices("single"))
     hparams, plan = Hparams(rate), dataclasses.replace(PLAN, seed=seed)
     fitted = fit(small_task(), SPLITS, hparams, plan, programs=programs)
-    means = {}
-    for name, split in TESTED.items():
-        logits = programs.logits_of(fitted.params, split["inputs"])
-        means[name] = measure(small_task(), logits, split["labels"], hparams)
-    return fitted.selected_epoch, means
+    measured = programs.evaluate(fitted.params, hparams, TESTED)
+    return fitted.selected_epoch, {name: means for name, (_, means) in measured.items()}
 
 
 def sweep(trials, splits=SPLITS, **options):

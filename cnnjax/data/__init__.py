@@ -1,9 +1,9 @@
 """Named data sets -> numpy arrays with a provenance.  Knows no model.
 
 ``load("digits")`` and ``load("docstrings")`` need nothing; ``mnist`` and ``fashion_mnist`` need a
-network once or the four IDX files, the sentences of Kim 2014 their files; ``tfds:NAME`` reads what
-TensorFlow Datasets has prepared; ``text:FOLDER`` and ``table:FILE:TEXT:LABEL`` are sentences of
-one's own.
+network once or the four IDX files, ``usps`` its two, the sentences of Kim 2014 theirs;
+``tfds:NAME`` reads what TensorFlow Datasets has prepared; ``text:FOLDER`` and
+``table:FILE:TEXT:LABEL`` are sentences of one's own.
 """
 
 import importlib
@@ -11,12 +11,13 @@ from pathlib import Path
 
 from cnnjax.data.dataset import DataSet, Spec
 from cnnjax.data.folders import data_folder, expanded
-from cnnjax.data.folds import Division, cross_validation, divide
+from cnnjax.data.folds import Division, Rows, cross_validation, divide
 from cnnjax.errors import UserError, system_reason
 
 __all__ = [
     "DataSet",
     "Division",
+    "Rows",
     "Spec",
     "cross_validation",
     "data_folder",
@@ -31,6 +32,7 @@ _MODULES = {
     "docstrings": "cnnjax.data.docstrings",
     "mnist": "cnnjax.data.idx_images",
     "fashion_mnist": "cnnjax.data.idx_images",
+    "usps": "cnnjax.data.usps",
     **dict.fromkeys(
         (
             *("mr", "sst1", "sst1_phrases", "sst2", "sst2_phrases"),

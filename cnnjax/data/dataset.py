@@ -7,6 +7,8 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.errors import UserError
+
 Split = Mapping[str, np.ndarray]
 
 SPLITS = ("train", "validation", "test")
@@ -29,6 +31,11 @@ class Spec:
     examples: int
     vocabulary: tuple[str, ...] = dataclasses.field(default=(), repr=False)
 
+    def require_images(self, dataset: str) -> None:
+        """Raise UserError, naming the data set, if its inputs are no images."""
+        if self.vocabulary:
+            raise UserError(f"{dataset} has sentences; this experiment takes images, as digits has")
+
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DataSet:
@@ -36,8 +43,10 @@ class DataSet:
 
     Attributes:
         name: as it was asked for.
-        splits: "train", "validation" and "test", each with "labels" int32[N] and "inputs":
-            images uint8[N, H, W, C], or sentences int32[N, T] as rows of word ids.
+        splits: "train", "validation" and "test", each with "labels" int32[N] and "inputs": images
+            [N, H, W, C], uint8 in 0..255, or where that would round what was published, float32
+            in 0..1 (:func:`cnnjax.ops.intensity` takes either); or sentences int32[N, T] as rows
+            of word ids.
         classes: the K class names, in label order.
         provenance: "source" and "split": where it comes from and how it was split; of sentences
             "cleaning", how they were cut into words; from :func:`cnnjax.data.load` also "sha256",

@@ -1,7 +1,7 @@
 """All examples of a data set, divided anew as a configuration says; cross-validation.
 
-A division is a function ``(config, labels int[N] of all examples) -> rows``.  An experiment may
-have its own; the one of all others is :func:`cross_validation`.
+A division is a function ``(config, labels int[N] of all examples, splits) -> rows``.  An experiment
+may have its own; the one of all others is :func:`cross_validation`.
 """
 
 import dataclasses
@@ -16,8 +16,9 @@ from cnnjax.errors import UserError
 Rows = dict[str, np.ndarray]
 """Which of all examples each split has: split -> int64[n]."""
 
-Division = Callable[[Any, np.ndarray], Rows | None]
-"""``(config, labels int[N] of all examples) -> rows``; None leaves the splits as they are.
+Division = Callable[[Any, np.ndarray, Rows], Rows | None]
+"""``(config, labels int[N] of all examples, splits) -> rows``: ``splits`` is the data set's own
+division, which None leaves as it is.
 
 Configurations that differ only in seed and fold have equally many training rows: one program
 trains them.
@@ -79,13 +80,10 @@ def pool(splits: Mapping[str, Split]) -> tuple[Split, Rows]:
     Returns:
         "inputs" [N, ...] and "labels" int32[N]; split -> int64[n].
     """
-    names = [name for name in SPLITS if name in splits]
-    ends = np.cumsum([len(splits[name]["labels"]) for name in names])
-    rows = dict(zip(names, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
-    return {key: _joined(splits, key) for key in ("inputs", "labels")}, rows
+    return {key: _joined(splits, key) for key in ("inputs", "labels")}, _own_rows(splits)
 
 
-def cross_validation(config: Any, labels: np.ndarray) -> Rows | None:
+def cross_validation(config: Any, labels: np.ndarray, splits: Rows) -> Rows | None:
     """The division by ``config``'s ``fold``, ``folds`` and ``fold_seed``, if it has a fold.
 
     Raises:
@@ -102,16 +100,22 @@ def divide(dataset: DataSet, config: Any, division: Division = cross_validation)
     Raises:
         UserError: a configuration that does not fit the data.
     """
-    rows = division(config, _joined(dataset.splits, "labels"))
+    rows = division(config, _joined(dataset.splits, "labels"), _own_rows(dataset.splits))
     if rows is None:
         return dataset
     everything, _ = pool(dataset.splits)
-    how = f"all examples divided anew by {division.__module__}.{division.__qualname__}"
+    how = f"divided anew by {division.__module__}.{division.__qualname__}"
     return dataclasses.replace(
         dataset,
         splits={name: take(**everything, rows=chosen) for name, chosen in rows.items()},
         provenance={**dataset.provenance, "split": how},
     ).with_checksum()
+
+
+def _own_rows(splits: Mapping[str, Split]) -> Rows:
+    names = [name for name in SPLITS if name in splits]
+    ends = np.cumsum([len(splits[name]["labels"]) for name in names])
+    return dict(zip(names, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
 
 
 def _joined(splits: Mapping[str, Split], key: str) -> np.ndarray:

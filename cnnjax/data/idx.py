@@ -1,13 +1,12 @@
 """The IDX format of the original MNIST files, plain or gzipped, with every defect named."""
 
-import gzip
 import math
 import struct
-import zlib
 from pathlib import Path
 
 import numpy as np
 
+from cnnjax.data import files
 from cnnjax.errors import UserError
 
 _UNSIGNED_BYTE = 0x08
@@ -30,14 +29,7 @@ def read(path: Path, rank: int) -> np.ndarray:
         UserError: a missing or unreadable file, a wrong magic number, a truncated file or one
             with bytes left over.
     """
-    try:
-        content = path.read_bytes()
-        if content[:2] == b"\x1f\x8b":
-            content = gzip.decompress(content)
-    except FileNotFoundError:
-        raise UserError(f"{path}: there is no such file") from None
-    except (OSError, EOFError, zlib.error) as error:
-        raise UserError(f"{path}: cannot be read, it may be truncated ({error})") from None
+    content = files.content(path)
     magic = content[:4]
     expected = bytes([0, 0, _UNSIGNED_BYTE, rank])
     if magic != expected:

@@ -1,7 +1,6 @@
 """``mnist`` and ``fashion_mnist``: prepared by a TensorFlow-free TFDS builder from IDX files."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import ClassVar
@@ -11,6 +10,7 @@ import tensorflow_datasets as tfds
 
 from cnnjax.data import idx
 from cnnjax.data.dataset import DataSet, stratified_parts, take
+from cnnjax.data.files import digest, find, sha256
 from cnnjax.data.preparation import prepare, quiet, read, require_reachable
 from cnnjax.errors import UserError
 
@@ -163,31 +163,17 @@ def find_files(name: str, manual_dir: Path) -> dict[tuple[str, str], Path]:
     Raises:
         UserError: naming the first file that is missing and where it was looked for.
     """
-    found = {}
-    for part, stem in _FILES.items():
-        candidates = [
-            folder / (stem + end)
-            for folder in (manual_dir, manual_dir / name)
-            for end in ("", ".gz")
-        ]
-        existing = [path for path in candidates if path.is_file()]
-        if not existing:
-            raise UserError(
-                f"{name}: {stem} (or {stem}.gz) is neither in {manual_dir} nor in "
-                f"{manual_dir / name}"
-            )
-        found[part] = existing[0]
-    return found
+    return {part: find(name, stem, manual_dir) for part, stem in _FILES.items()}
 
 
 def _config_name(name: str, files: Mapping[tuple[str, str], Path]) -> str:
     """``name`` for the published files, recognised by checksum; else with a digest appended."""
     published = {address: info.checksum for address, info in IdxImages.url_infos.items()}
     addresses = [f"{SOURCES[name].address}{_FILES[part]}.gz" for part in files]
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in files.values()]
+    digests = [sha256(path) for path in files.values()]
     if digests == [published.get(address) for address in addresses]:
         return name
-    return f"{name}-{hashlib.sha256(''.join(digests).encode()).hexdigest()[:12]}"
+    return f"{name}-{digest(digests)}"
 
 
 def _require_source(name: str, source: Source) -> None:

@@ -105,7 +105,7 @@ def records(
 def read(
     builder: tfds.core.DatasetBuilder, split: str, image: str, label: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """All images uint8[N, H, W, C] and labels int32[N] of a prepared split, in stored order.
+    """All images [N, H, W, C] and labels int32[N] of a prepared split, in stored order.
 
     Args:
         builder, split, label: as in :func:`records`.

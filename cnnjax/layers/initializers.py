@@ -6,15 +6,16 @@ from collections.abc import Sequence
 import jax
 
 
-def fan_in_uniform(scale: float = 2.4):
-    """Initialiser: uniform in ± ``scale`` / fan-in, the fan-in being all axes but the last.
+def fan_in_uniform(scale: float = 2.4, exponent: float = 1.0):
+    """Initialiser: uniform in ± ``scale`` / fan-in^``exponent``, of all axes but the last.
 
     Source: LeCun et al. 1998, appendix A: the weighted sums then start in the linear part of
-    the squashing function.
+    the squashing function.  With the exponent 1/2 of LeCun, Bottou, Orr and Müller 1998,
+    "Efficient BackProp", section 4.6, they have the same variance in every layer.
     """
 
     def init(key: jax.Array, shape: Sequence[int], dtype=float) -> jax.Array:
-        bound = scale / math.prod(shape[:-1])
+        bound = scale / math.prod(shape[:-1]) ** exponent
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 
     return init

@@ -4,13 +4,14 @@ Pictures, probes and transfer read ``features`` and need no hooks; what nobody r
 nothing under ``jit``.
 """
 
-from cnnjax.models.lenet import LeNet1, LeNet5, ModernLeNet
+from cnnjax.models.fully_connected import FullyConnected
+from cnnjax.models.lenet import DeepLeNet, LeNet1, LeNet4, LeNet5, ModernLeNet
 from cnnjax.models.sentence import SentenceCNN
 from cnnjax.models.strategies import Net1, Net2, Net3, Net4, Net5
 from cnnjax.models.summary import LayerSummary, summarize
+from cnnjax.models.zipcode import ZipCodeNet
 
 __all__ = [
-    "LayerSummary", "LeNet1", "LeNet5", "ModernLeNet",
-    "Net1", "Net2", "Net3", "Net4", "Net5", "SentenceCNN",
-    "summarize",
+    "DeepLeNet", "FullyConnected", "LayerSummary", "LeNet1", "LeNet4", "LeNet5", "ModernLeNet",
+    "Net1", "Net2", "Net3", "Net4", "Net5", "SentenceCNN", "ZipCodeNet", "summarize",
 ]  # fmt: skip

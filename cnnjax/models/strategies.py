@@ -26,6 +26,14 @@ SIZE = 16  # of images
 _BACKGROUND = -1.0
 
 
+def pad_background(x: jax.Array, window: int) -> jax.Array:
+    """Maps [N, H, W, C] with the background around them that whole windows, one every two units,
+    need for half as many outputs: [N, H + window - 2, W + window - 2, C]."""
+    spare = window - 2
+    pads = (spare // 2, spare - spare // 2)
+    return jnp.pad(x, ((0, 0), pads, pads, (0, 0)), constant_values=_BACKGROUND)
+
+
 class _Net(nn.Module):
     """What the five networks have in common: their attributes and the output layer.
 
@@ -64,12 +72,9 @@ class _Net(nn.Module):
         self, kind: type[Conv | LocalConv], maps: int, window: int, x: jax.Array, name: str
     ) -> jax.Array:
         """Maps of half the size: a window every two units, a bias for every unit."""
-        spare = window - 2
-        pads = (spare // 2, spare - spare // 2)
-        x = jnp.pad(x, ((0, 0), pads, pads, (0, 0)), constant_values=_BACKGROUND)
         init, dtype = fan_in_uniform(), self.dtype
         layer = kind(maps, window, strides=2, bias="unit", kernel_init=init, dtype=dtype, name=name)
-        return scaled_tanh(layer(x))
+        return scaled_tanh(layer(pad_background(x, window)))
 
 
 class Net1(_Net):

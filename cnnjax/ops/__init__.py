@@ -8,7 +8,9 @@ fastest for the platform it is compiled for; they agree in value and in gradient
 
 from cnnjax.ops.convolution import add_bias, conv, convolve, local_conv
 from cnnjax.ops.convolution_pooling import conv_pool
+from cnnjax.ops.distortion import random_shift, random_warp, warp
 from cnnjax.ops.elementwise import dropout, scaled_tanh
+from cnnjax.ops.images import intensity, resize_by_area
 from cnnjax.ops.lookup_convolution import max_of_lookup_conv
 from cnnjax.ops.lowerings import plain_lowerings
 from cnnjax.ops.pooling import (
@@ -25,6 +27,7 @@ __all__ = [
     "conv_pool",
     "convolve",
     "dropout",
+    "intensity",
     "k_max_over_time",
     "local_conv",
     "max_of_lookup_conv",
@@ -32,6 +35,10 @@ __all__ = [
     "max_pool",
     "mean_pool",
     "plain_lowerings",
+    "random_shift",
+    "random_warp",
+    "resize_by_area",
     "scaled_tanh",
     "sum_pool",
+    "warp",
 ]

@@ -97,12 +97,18 @@ def kernels(kernel: np.ndarray, title: str) -> Figure:
     """
     pictures = kernel.mean(2).transpose(2, 0, 1)
     limit = np.abs(pictures).max()
-    columns = min(8, len(pictures))
-    rows = -(-len(pictures) // columns)
+    count, height, width = pictures.shape
+    columns = min(8, count)
+    rows = -(-count // columns)
+    # One image of all, with empty pixels between them: axes for each take several times as long.
+    sheet = np.full((rows * columns, height + 1, width + 1), np.nan)
+    sheet[:count, :height, :width] = pictures
+    sheet = sheet.reshape(rows, columns, *sheet.shape[1:]).swapaxes(1, 2)
     figure = Figure(figsize=(columns * 0.9, rows * 0.9 + 0.5), layout="constrained")
-    for ax in figure.subplots(rows, columns, squeeze=False).flat:
-        ax.axis("off")
-    for ax, picture in zip(figure.axes, pictures, strict=False):
-        ax.imshow(picture, cmap="gray", vmin=-limit, vmax=limit)
+    ax = figure.subplots()
+    ax.axis("off")
+    ax.imshow(
+        sheet.reshape(rows * (height + 1), -1)[:-1, :-1], cmap="gray", vmin=-limit, vmax=limit
+    )
     figure.suptitle(f"{title}, ±{limit:.2f}", fontsize=10)
     return figure

@@ -16,30 +16,55 @@ from cnnjax.reports.sweep_tables import escape
 
 @dataclasses.dataclass(frozen=True)
 class Network:
-    """A network, what it is made of, and how often it is right.
+    """A network, what it is made of, and how often it is right (or wrong: see :class:`Quantity`).
 
     Attributes:
         name: as the paper has it.
         links: connections for one example, biases included.
         parameters: trained numbers.
-        published: the paper's accuracy in percent.
-        measured: trial -> accuracy in percent; trials of the same name are paired.
+        published: the paper's percentage, if it has one.
+        measured: trial -> percentage; trials of the same name are paired.
     """
 
     name: str
     links: int
     parameters: int
-    published: float
+    published: float | None
     measured: Mapping[Any, float]
 
     @property
     def summary(self) -> Summary:
-        """Of the accuracies."""
+        """Of the percentages."""
         return summarize(list(self.measured.values()))
 
 
+@dataclasses.dataclass(frozen=True)
+class Quantity:
+    """What is measured in percent.
+
+    Attributes:
+        column: heading in the table.
+        axis: label in the picture.
+        better: the sign of a difference that is progress.
+        digits: after the decimal point.
+    """
+
+    column: str
+    axis: str
+    better: str
+    digits: int
+
+
+CORRECT = Quantity("% correct", "correct on test images (%)", "positive", 1)
+ERROR = Quantity("test error, %", "error on test images (%)", "negative", 2)
+
+
 def write_networks(
-    folder: Path, networks: Sequence[Network], title: str, source: str
+    folder: Path,
+    networks: Sequence[Network],
+    title: str,
+    source: str,
+    quantity: Quantity = CORRECT,
 ) -> list[Path]:
     """Write ``networks.md`` and ``networks.png``; returns the files.
 
@@ -48,42 +73,50 @@ def write_networks(
         networks: in the paper's order.
         title: of table and picture.
         source: of the published numbers.
+        quantity: that was measured and published.
     """
     table, picture = folder / "networks.md", folder / "networks.png"
-    write_text(table, markdown_table(networks, title, source))
-    weights_figure(networks, title, source).savefig(picture, dpi=120)
+    write_text(table, markdown_table(networks, title, source, quantity))
+    weights_figure(networks, title, source, quantity).savefig(picture, dpi=120)
     return [table, picture]
 
 
-def markdown_table(networks: Sequence[Network], title: str, source: str) -> str:
+def markdown_table(
+    networks: Sequence[Network], title: str, source: str, quantity: Quantity = CORRECT
+) -> str:
     """A line for each network, compared with the one above it."""
     header = [
-        "network", "links", "free parameters", "% correct (mean ± sd)", "95 % CI", "n",
+        "network", "links", "free parameters", f"{quantity.column} (mean ± sd)", "95 % CI", "n",
         "against the one above, points", escape(source),
     ]  # fmt: skip
-    lines = [f"# {escape(title)}", "", _line(header), "|-" + "|-:" * (len(header) - 1) + "|"]
+    lines = [f"# {escape(title)}", "", line(header), "|-" + "|-:" * (len(header) - 1) + "|"]
+    number = lambda value: "–" if value is None else f"{value:.{quantity.digits}f}"
     for above, network in zip([None, *networks], networks, strict=False):
         found = network.summary
-        mean = "–" if found.mean is None else f"{found.mean:.1f}"
+        mean = number(found.mean)
         if found.sd is not None:
-            mean += f" ± {found.sd:.1f}"
+            mean += f" ± {number(found.sd)}"
+        interval = "–" if found.low is None else f"{number(found.low)} – {number(found.high)}"
         cells = [
-            escape(network.name), f"{network.links:,}", f"{network.parameters:,}", mean,
-            "–" if found.low is None else f"{found.low:.1f} – {found.high:.1f}",
-            str(found.count), _against(network, above), f"{network.published:.1f}",
+            escape(network.name), f"{network.links:,}", f"{network.parameters:,}", mean, interval,
+            str(found.count),
+            against(network.measured, above.measured, quantity.digits) if above else "–",
+            number(network.published),
         ]  # fmt: skip
-        lines.append(_line(cells))
+        lines.append(line(cells))
     notes = [
         "",
         "- sd is the sample's, the interval Student's t for the mean over n trials.",
-        "- Against the one above: mean difference (positive is better) and p of a two-sided paired "
-        "t-test over the draws that both have.",
+        f"- Against the one above: mean difference ({quantity.better} is better) and p of a "
+        "two-sided paired t-test over the seeds that both have.",
     ]
     return "\n".join([*lines, *notes]) + "\n"
 
 
-def weights_figure(networks: Sequence[Network], title: str, source: str) -> Figure:
-    """Accuracy against the number of free parameters, for every trial, on average and published."""
+def weights_figure(
+    networks: Sequence[Network], title: str, source: str, quantity: Quantity = CORRECT
+) -> Figure:
+    """Percentages against free parameters: of every trial, on average, and published."""
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
     ax = figure.subplots()
     for index, network in enumerate(networks):
@@ -96,31 +129,35 @@ def weights_figure(networks: Sequence[Network], title: str, source: str) -> Figu
             half = [found.high - found.mean] if found.high is not None else None
             ax.errorbar(
                 [x], [found.mean], half, fmt="D", color=color, capsize=4, markersize=6,
-                markeredgecolor="white", label=f"{network.name}: {found.mean:.1f} %", zorder=3,
+                markeredgecolor="white", zorder=3,
+                label=f"{network.name}: {found.mean:.{quantity.digits}f} %",
             )  # fmt: skip
-        ax.plot(x, network.published, "*", color=color, markersize=12, markeredgecolor="0.2")
+        if network.published is not None:
+            ax.plot(x, network.published, "*", color=color, markersize=12, markeredgecolor="0.2")
     ax.plot([], [], "o", color="0.5", markersize=4, alpha=0.5, label="trials")
     ax.plot([], [], "*", color="0.7", markersize=12, markeredgecolor="0.2", label=source)
     ax.set_xscale("log")
     ax.xaxis.set_minor_locator(NullLocator())
     counts = [network.parameters for network in networks]
     ax.set_xticks(counts, [f"{count:,}" for count in counts], rotation=45, fontsize=9)
-    ax.set(xlabel="free parameters (logarithmic)", ylabel="correct on test images (%)")
+    ax.set(xlabel="free parameters (logarithmic)", ylabel=quantity.axis)
     ax.set_title(title, fontsize=10)
     ax.grid(alpha=0.3)
     figure.legend(loc="outside right upper", fontsize=9)
     return figure
 
 
-def _line(cells: Sequence[str]) -> str:
+def line(cells: Sequence[str]) -> str:
+    """A line of a Markdown table."""
     return f"| {' | '.join(cells)} |"
 
 
-def _against(network: Network, above: Network | None) -> str:
-    found = above and compare(network.measured, above.measured)
+def against(ours: Mapping[Any, float], theirs: Mapping[Any, float], digits: int) -> str:
+    """A cell: mean difference of the trials that both have, and its p."""
+    found = compare(ours, theirs)
     if not found:
         return "–"
     p = ""
     if found.p is not None:
         p = " (p < 0.001)" if found.p < 0.001 else f" (p = {found.p:.3f})"
-    return f"{round(found.difference, 1) + 0.0:+.1f}{p}"
+    return f"{round(found.difference, digits) + 0.0:+.{digits}f}{p}"

@@ -11,7 +11,7 @@ import numpy as np
 from cnnjax.data.dataset import Split, take
 from cnnjax.data.folds import Division, cross_validation, pool
 from cnnjax.errors import reason
-from cnnjax.training import Devices, Plan, Programs, Task, fit, measure
+from cnnjax.training import Devices, Plan, Programs, Task, fit
 from cnnjax.training.loop import Diverged, Fitted
 from cnnjax.training.together import ProgramsTogether, Rows, fit_together, how_many_fit
 
@@ -84,7 +84,7 @@ class Trainer:
         Raises:
             UserError: a variation that does not fit the data, as a fold that does not exist.
         """
-        rows = self._division(config, self._data["labels"])
+        rows = self._division(config, self._data["labels"], self._rows)
         return self._rows if rows is None else rows
 
     def train(self, configs: Sequence[Any]) -> Iterator[Outcome]:
@@ -154,14 +154,11 @@ class Trainer:
     def _outcome(self, config: Any, fitted: Fitted | Diverged) -> Outcome:
         if isinstance(fitted, Diverged):
             return Outcome("diverged", str(fitted))
-        measured = {}
-        for name, rows in self.rows(config).items():
-            split = self._split(rows)
-            logits = self._programs.logits_of(fitted.params, split["inputs"])
-            measured[name] = measure(self._task, logits, split["labels"], config.hparams)
+        splits = {name: self._split(rows) for name, rows in self.rows(config).items()}
+        measured = self._programs.evaluate(fitted.params, config.hparams, splits)
         return Outcome(
             "finished",
-            **measured,
+            **{split: means for split, (_, means) in measured.items()},
             parameters=sum(leaf.size for leaf in jax.tree.leaves(fitted.params)),
             epochs=fitted.epochs,
             selected_epoch=fitted.selected_epoch,

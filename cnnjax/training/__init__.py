@@ -6,12 +6,12 @@ vmapped over trials, always the same function.
 """
 
 from cnnjax.training.devices import Devices
-from cnnjax.training.evaluation import measure, predict
+from cnnjax.training.evaluation import evaluator, measure, predict
 from cnnjax.training.lookup import Lookup
 from cnnjax.training.loop import Fitted, Programs, fit
 from cnnjax.training.plan import Plan
-from cnnjax.training.step import TrainState, init_state, stream, train_step
-from cnnjax.training.task import Task, cross_entropy
+from cnnjax.training.step import TrainState, calibrate, init_state, stream, train_step
+from cnnjax.training.task import Task, cross_entropy, squared_error
 
 __all__ = [
     "Devices",
@@ -21,11 +21,14 @@ __all__ = [
     "Programs",
     "Task",
     "TrainState",
+    "calibrate",
     "cross_entropy",
+    "evaluator",
     "fit",
     "init_state",
     "measure",
     "predict",
+    "squared_error",
     "stream",
     "train_step",
 ]

@@ -5,7 +5,6 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
@@ -124,24 +123,22 @@ class Devices:
 
         return jit(advance, **place)
 
-    def apply(self, function: Callable[[Any, jax.Array], jax.Array]) -> Callable[..., np.ndarray]:
-        """``run(params, inputs, batch_size) -> array``: ``function(params, batch)`` on all rows.
+    def apply(self, function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
+        """``run(params, rows, batch_size) -> arrays``: ``function(params, batch)`` on all rows.
 
-        Batches are padded to equal size and their padding is cut off again.
+        ``rows`` and what the function returns are arrays, or trees of arrays, whose first axis is
+        the examples'.  Every batch has ``batch_size`` rows, or some more where devices need an even
+        share; the last one's padding is cut off again.
         """
         compiled = jit(function, out_shardings=self._sharding())
 
-        def run(params: Any, inputs: np.ndarray | jax.Array, batch_size: int) -> np.ndarray:
-            width = self.width(min(batch_size, len(inputs)))
+        def run(params: Any, rows: Any, batch_size: int) -> Any:
+            width, count = self.width(batch_size), len(jax.tree.leaves(rows)[0])
             outputs = []
-            for start in range(0, len(inputs), width):
-                batch = inputs[start : start + width]
-                missing = width - len(batch)
-                if missing:
-                    batch = jnp.pad(batch, ((0, missing),) + ((0, 0),) * (batch.ndim - 1))
-                batch = self._put(batch, self._sharding(_AXIS))
-                outputs.append((compiled(params, batch), width - missing))
-            return np.concatenate([np.asarray(output)[:count] for output, count in outputs])
+            for start in range(0, count, width):
+                batch = jax.tree.map(functools.partial(_padded, start, width), rows)
+                outputs.append(compiled(params, self._put(batch, self._sharding(_AXIS))))
+            return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *outputs)
 
         return run
 
@@ -152,6 +149,15 @@ class Devices:
 
     def _sharding(self, *axes: str | None) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec(*axes))
+
+
+def _padded(start: int, width: int, rows: np.ndarray) -> np.ndarray:
+    """``width`` rows from ``start``, zeros where there are no more.
+
+    On the host: for jax, every length would be a program of its own.
+    """
+    batch = np.asarray(rows[start : start + width])
+    return np.pad(batch, ((0, width - len(batch)),) + ((0, 0),) * (batch.ndim - 1))
 
 
 def _share_of(sharding: NamedSharding, whole: Any) -> jax.Array:

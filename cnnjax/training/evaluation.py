@@ -11,7 +11,10 @@ from cnnjax.training import lookup
 from cnnjax.training.devices import Devices
 from cnnjax.training.task import Hparams, Task
 
-_BATCH = 512
+Examples = Mapping[str, np.ndarray]
+Means = dict[str, float | int]
+
+_BATCH, _SMALLEST_BATCH = 512, 64
 _COLUMN_STEP, _ROW_STEP = 16, 1024  # sizes are rounded up to multiples: few programs
 
 
@@ -20,7 +23,45 @@ def predict(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndar
     if task.lookup and not devices.one_program:
         return _predict_by_length(task, devices)
     run = devices.apply(task.logits)
-    return lambda params, inputs: run(params, inputs, _BATCH)
+    return lambda params, inputs: run(params, inputs, min(_BATCH, len(inputs)))
+
+
+def evaluator(
+    task: Task, devices: Devices
+) -> Callable[[Any, Hparams, Mapping[str, Examples]], dict[str, tuple[np.ndarray, Means]]]:
+    """Compile ``(params, hparams, splits) -> {split: (logits float32[N, K], means)}``.
+
+    ``splits`` maps names to "inputs" [N, ...] and "labels" int32[N]; the means are those of
+    :func:`measure`.  All splits go through one program: its batch is as large as the smallest of
+    them, but 64 to 512.
+    """
+
+    if task.lookup and not devices.one_program:
+        return _evaluator_by_length(task, devices)
+
+    def outcome(
+        variables: tuple[Any, Hparams], examples: dict[str, jax.Array]
+    ) -> tuple[jax.Array, jax.Array]:
+        params, hparams = variables
+        logits = task.logits(params, examples["inputs"])
+        return logits, task.loss(logits, examples["labels"], hparams)
+
+    run = devices.apply(outcome)
+
+    def evaluate(
+        params: Any, hparams: Hparams, splits: Mapping[str, Examples]
+    ) -> dict[str, tuple[np.ndarray, Means]]:
+        smallest = min(len(examples["labels"]) for examples in splits.values())
+        batch_size = min(max(smallest, _SMALLEST_BATCH), _BATCH)
+        variables = devices.replicate((params, jax.tree.map(np.float32, hparams)))
+        found = {}
+        for split, examples in splits.items():
+            rows = {name: examples[name] for name in ("inputs", "labels")}
+            logits, losses = run(variables, rows, batch_size)
+            found[split] = logits, _means(logits, losses, examples["labels"])
+        return found
+
+    return evaluate
 
 
 def _predict_by_length(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndarray]:
@@ -47,9 +88,23 @@ def _predict_by_length(task: Task, devices: Devices) -> Callable[[Any, np.ndarra
     return run
 
 
-def measure(
-    task: Task, logits: np.ndarray, labels: np.ndarray, hparams: Hparams
-) -> dict[str, float | int]:
+def _evaluator_by_length(task: Task, devices: Devices) -> Callable[..., Any]:
+    """The same, by :func:`_predict_by_length`."""
+    logits_of = _predict_by_length(task, devices)
+
+    def evaluate(
+        params: Any, hparams: Hparams, splits: Mapping[str, Examples]
+    ) -> dict[str, tuple[np.ndarray, Means]]:
+        logits = {split: logits_of(params, rows["inputs"]) for split, rows in splits.items()}
+        return {
+            split: (found, measure(task, found, splits[split]["labels"], hparams))
+            for split, found in logits.items()
+        }
+
+    return evaluate
+
+
+def measure(task: Task, logits: np.ndarray, labels: np.ndarray, hparams: Hparams) -> Means:
     """Mean loss and accuracy over all examples, summed in float64.
 
     Args:
@@ -61,12 +116,15 @@ def measure(
     Returns:
         "accuracy" (share of examples whose largest logit is the label's), "loss", "count".
     """
-    losses = np.asarray(task.loss(logits, labels, hparams), np.float64)
-    correct = int((np.argmax(logits, -1) == labels).sum())
+    return _means(logits, np.asarray(task.loss(logits, labels, hparams)), labels)
+
+
+def _means(logits: np.ndarray, losses: np.ndarray, labels: np.ndarray) -> Means:
+    count = len(labels)
     return {
-        "accuracy": correct / len(labels),
-        "loss": float(losses.sum() / len(labels)),
-        "count": len(labels),
+        "accuracy": int((np.argmax(logits, -1) == labels).sum()) / count,
+        "loss": float(np.sum(losses, dtype=np.float64) / count),
+        "count": count,
     }
 
 

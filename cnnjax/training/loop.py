@@ -17,11 +17,11 @@ from cnnjax.errors import UserError
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.compilation import jit
 from cnnjax.training.devices import Devices
-from cnnjax.training.evaluation import accuracy_and_loss, measure, predict
+from cnnjax.training.evaluation import accuracy_and_loss, evaluator
 from cnnjax.training.order import Order
 from cnnjax.training.plan import Plan
 from cnnjax.training.sizes import Size
-from cnnjax.training.step import Metrics, TrainState, init_state, train_step
+from cnnjax.training.step import Metrics, TrainState, calibrate, init_state, train_step
 from cnnjax.training.task import Hparams, Task
 
 # Steps between looks at the stop request and the clock: where steps are single calls, and
@@ -102,12 +102,14 @@ class Programs:
 
     def __init__(self, task: Task, devices: Devices):
         self.devices = devices
-        self.start = jit(functools.partial(init_progress, task))
+        self.start = jit(functools.partial(init_progress, task), seldom=True)
+        self.calibrate = jit(functools.partial(calibrate, task)) if task.calibrate else None
         self._advance = functools.cache(
             lambda size: devices.program(functools.partial(step_on_rows, task, size=size))
         )
-        self.logits_of = predict(task, devices)
-        self.update_best = jit(keep_best)
+        self.all_finite = jit(all_finite, seldom=True)
+        self.evaluate = evaluator(task, devices)
+        self.update_best = jit(keep_best, seldom=True)
 
     def advance(
         self,
@@ -129,13 +131,13 @@ def init_progress(task: Task, inputs: jax.Array, hparams: Hparams, seed: jax.Arr
     best = Best(
         params=state.params,
         epoch=jnp.zeros((), jnp.int32),
-        accuracy=jnp.full((), -1.0),
-        loss=jnp.full((), jnp.inf),
+        # With their types: the weak ones of -1.0 and inf would be another program's.
+        accuracy=jnp.full((), -1.0, jnp.float32),
+        loss=jnp.full((), jnp.inf, jnp.float32),
     )
-    return Progress(state=state, totals=no_totals(), best=best)
+    return Progress(state=state, totals=jax.tree.map(jnp.asarray, no_totals()), best=best)
 
 
-@jax.jit
 def all_finite(tree: Any) -> jax.Array:
     """Whether no element of any array is infinite or NaN: bool[]."""
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
@@ -195,8 +197,9 @@ def fit(
     order = Order(task, train["inputs"], plan, devices)
 
     data = devices.replicate({name: train[name] for name in ("inputs", "labels")})
-    traced = devices.replicate(jax.tree.map(lambda value: jnp.asarray(value, jnp.float32), hparams))
-    progress = devices.replicate(programs.start(data["inputs"][:1], traced, np.uint32(plan.seed)))
+    traced = devices.replicate(jax.tree.map(np.float32, hparams))
+    start = programs.start(train["inputs"][:1], traced, np.uint32(plan.seed))
+    progress = devices.replicate(start)
     restored = checkpoints.restore(progress) if checkpoints else None
     progress, meta = restored or (progress, {"seconds": 0.0})
 
@@ -216,13 +219,16 @@ def fit(
         bad_step = int(progress.totals["bad_step"])
         if bad_step >= 0:
             raise diverged(f"the loss is {_NOT_FINITE} at step {bad_step}", hparams, checkpoints)
-        if not all_finite(progress.state.params):
+        if not programs.all_finite(progress.state.params):
             raise diverged(f"a parameter is {_NOT_FINITE} after step {done}", hparams, checkpoints)
 
     while done < plan.epochs * steps and not _exhausted(progress.best, done // steps, plan):
         epoch, within = divmod(done, steps)
         rows, weights, sizes = order.batches(epoch)
         rows, weights = devices.divide((rows, weights))
+        if programs.calibrate and not within:
+            state = programs.calibrate(progress.state, data, traced)
+            progress = progress.replace(state=devices.replicate(state))
         while within < steps:
             # A signal or a clock is one process's own: all act on it, or none.
             stop, save_due, report_due = processes.largest(
@@ -247,16 +253,13 @@ def fit(
                 observer.progress(epoch, within, steps, accuracy_and_loss(totals))
         require_finite()
         totals, params = jax.device_get(progress.totals), progress.state.params
-        held_out = measure(
-            task, programs.logits_of(params, validation["inputs"]), validation["labels"], hparams
-        )
+        _, held_out = programs.evaluate(params, traced, {"validation": validation})["validation"]
         if not np.isfinite(held_out["loss"]):
             raise diverged(
                 f"the validation loss is {_NOT_FINITE} after step {done}", hparams, checkpoints
             )
-        best = programs.update_best(
-            progress.best, params, epoch + 1, held_out["accuracy"], held_out["loss"]
-        )
+        now = np.int32(epoch + 1), np.float32(held_out["accuracy"]), np.float32(held_out["loss"])
+        best = devices.replicate(programs.update_best(progress.best, params, *now))
         progress = progress.replace(best=best, totals=devices.replicate(no_totals()))
         observer.epoch_end(
             {
@@ -310,10 +313,9 @@ def step_on_rows(
 
 
 def no_totals() -> Metrics:
-    """The sums of an epoch before its first step."""
-    # Three buffers, not one: the carry is donated.
-    sums = {name: jnp.zeros(()) for name in ("loss", "correct", "count")}
-    return sums | {"bad_step": jnp.full((), -1, jnp.int32)}
+    """The sums of an epoch before its first step, on the host: jax would compile each zero."""
+    sums = {name: np.zeros((), np.float32) for name in ("loss", "correct", "count")}
+    return sums | {"bad_step": np.full((), -1, np.int32)}
 
 
 def _exhausted(best: Best, epoch: int, plan: Plan) -> bool:

@@ -1,5 +1,6 @@
 """The batches of every epoch, and of what size their programs are."""
 
+import functools
 from collections.abc import Sequence
 
 import jax
@@ -7,6 +8,7 @@ import numpy as np
 
 from cnnjax.data.order import alike_rows, epoch_rows
 from cnnjax.training import lookup
+from cnnjax.training.compilation import jit
 from cnnjax.training.devices import Devices
 from cnnjax.training.plan import Plan
 from cnnjax.training.sizes import Size, ladder, sizes_of
@@ -30,7 +32,7 @@ class Order:
     """
 
     def __init__(self, task: Task, inputs: np.ndarray, plan: Plan, devices: Devices):
-        self._key, self._regroup = stream(plan.seed, "order"), plan.regroup
+        self._seed, self._regroup = np.uint32(plan.seed), plan.regroup
         self._count = len(inputs)
         batch_size = min(plan.batch_size, self._count)
         self._shape = {"batch_size": batch_size, "width": devices.width(batch_size)}
@@ -44,14 +46,28 @@ class Order:
 
     def batches(self, epoch: int) -> tuple[jax.Array, jax.Array, Sequence[Size | None]]:
         """Rows int32[S, W] and weights float32[S, W] of ``epoch``, and the size of every batch."""
+        # One program each, with the key: alone, its few operations would be as many programs.
+        draw, epoch = functools.partial(jit, seldom=True), np.int32(epoch)
         if self._regroup and not self._sizes:
-            rows, weights = epoch_rows(self._key, epoch, count=self._count, **self._shape)
+            program = draw(_any_rows, static_argnames=("count", *self._shape))
+            rows, weights = program(self._seed, epoch, count=self._count, **self._shape)
         else:
-            rows, weights = alike_rows(
-                self._key, epoch, self._kinds, **self._shape, regroup=self._regroup
+            program = draw(_alike_rows, static_argnames=("regroup", *self._shape))
+            rows, weights = program(
+                self._seed, epoch, self._kinds, **self._shape, regroup=self._regroup
             )
         if not self._sizes:
             return rows, weights, [None] * len(rows)
         batches = zip(np.asarray(rows), np.asarray(weights), strict=True)
         sizes = sizes_of(self._inputs, self._needed, batches, self._sizes)
         return rows, weights, sizes
+
+
+def _any_rows(seed: jax.Array, epoch: jax.Array, **sizes: int) -> tuple[jax.Array, jax.Array]:
+    return epoch_rows(stream(seed, "order"), epoch, **sizes)
+
+
+def _alike_rows(
+    seed: jax.Array, epoch: jax.Array, kinds: jax.Array, **settings: int
+) -> tuple[jax.Array, jax.Array]:
+    return alike_rows(stream(seed, "order"), epoch, kinds, **settings)

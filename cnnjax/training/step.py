@@ -3,6 +3,7 @@
 import dataclasses
 import functools
 import zlib
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -36,7 +37,7 @@ class TrainState:
 
 
 def stream(seed: int | jax.Array, name: str) -> jax.Array:
-    """The random key of a named stream ("init", "order", "dropout"): independent of the others."""
+    """The random key of a named stream ("init", "order", ...): independent of the others."""
     return jax.random.fold_in(jax.random.key(seed), zlib.crc32(name.encode()))
 
 
@@ -104,12 +105,15 @@ def train_step(
 
     size = batch["labels"].shape[0]
     first = lax.axis_index(axis_name) * size if axis_name else 0
-    key = jax.random.fold_in(stream(state.seed, "dropout"), state.step)
-    dropout = functools.partial(_dropout, key, first + jnp.arange(size), hparams)
+    keys = functools.partial(_keys, first + jnp.arange(size), state)
+    inputs = task.prepare(batch["inputs"])
+    if task.augment:
+        inputs = task.augment(keys("augmentation"), inputs, hparams)
+    dropout = functools.partial(_dropout, keys, hparams)
     count = total(batch["weights"].sum())
 
     def objective(params):
-        logits = task.logits(params, batch["inputs"], dropout)
+        logits, _ = task.model.apply({"params": params}, inputs, dropout=dropout)
         losses = task.loss(logits, batch["labels"], hparams)
         loss = jnp.sum(jnp.where(batch["weights"] > 0, losses * batch["weights"], 0))
         return loss / count, (loss, logits)
@@ -126,10 +130,42 @@ def train_step(
     return state, total({"loss": loss, "correct": correct.sum()}) | {"count": count}
 
 
+def calibrate(
+    task: Task,
+    state: TrainState,
+    data: Mapping[str, jax.Array],
+    hparams: Hparams,
+    members: jax.Array | None = None,
+) -> TrainState:
+    """The state before an epoch, its optimiser calibrated if the task wants that; pure.
+
+    Args:
+        task: what is trained.
+        state: after the epoch before.
+        data: "inputs" [N, ...] and "labels" int32[N].
+        hparams: traced.
+        members: int[n], the rows that are trained on; by default all.
+    """
+    if not task.calibrate:
+        return state
+    key = jax.random.fold_in(stream(state.seed, "calibration"), state.step)
+    count = len(data["labels"]) if members is None else len(members)
+    size = min(task.calibration_examples, count)
+    rows = jax.random.choice(jax.random.fold_in(key, 0), count, (size,), replace=False)
+    rows = rows if members is None else members[rows]
+    examples = {name: data[name][rows] for name in ("inputs", "labels")}
+    key = jax.random.fold_in(key, 1)
+    opt_state = task.calibrate(key, state.params, state.opt_state, examples, hparams)
+    return state.replace(opt_state=opt_state)
+
+
+def _keys(positions: jax.Array, state: TrainState, name: str, site: int = 0) -> jax.Array:
+    """One key per example, from its position in the whole batch: the same however it is divided."""
+    key = jax.random.fold_in(jax.random.fold_in(stream(state.seed, name), state.step), site)
+    return jax.vmap(jax.random.fold_in, in_axes=(None, 0))(key, positions)
+
+
 def _dropout(
-    key: jax.Array, positions: jax.Array, hparams: Hparams, x: jax.Array, site: int = 0
+    keys: Callable[..., jax.Array], hparams: Hparams, x: jax.Array, site: int = 0
 ) -> jax.Array:
-    # One key per example, from its position in the whole batch: the mask is the same however
-    # the batch is divided among devices.
-    fold = jax.vmap(jax.random.fold_in, in_axes=(None, 0))
-    return ops.dropout(x, fold(jax.random.fold_in(key, site), positions), hparams.dropout)
+    return ops.dropout(x, keys("dropout", site), hparams.dropout)

@@ -1,10 +1,11 @@
 """What is learned, and how: the one thing an experiment hands to training."""
 
 import dataclasses
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import optax
 from flax import linen as nn
 
@@ -20,6 +21,18 @@ def cross_entropy(logits: jax.Array, labels: jax.Array, hparams: Hparams) -> jax
     return optax.softmax_cross_entropy_with_integer_labels(logits, labels)
 
 
+def squared_error(logits: jax.Array, labels: jax.Array, hparams: Hparams) -> jax.Array:
+    """Half the squared distance to the target, +1 for the right class and -1 for the others.
+
+    float32[N, K], int32[N] -> float32[N].
+
+    Source: LeCun 1989 and LeCun et al. 1989, whose output units are scaled tanh.
+    """
+    del hparams
+    targets = 2.0 * jax.nn.one_hot(labels, logits.shape[-1]) - 1
+    return 0.5 * jnp.square(logits - targets).sum(-1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """A model, what it should minimise, and the rule by which it does.
@@ -33,6 +46,12 @@ class Task:
         prepare: stored inputs -> the model's inputs, on the device (scaling, for instance).
         loss: ``(logits, labels, hparams) -> float32[N]``, one loss per example.
         constrain: ``(params, hparams) -> params``, applied after every update.
+        augment: ``(keys [N], inputs, hparams) -> inputs``: a random change of each prepared input,
+            from a key of its own, in training only.
+        calibrate: ``(key, params, opt_state, examples, hparams) -> opt_state``, before every epoch:
+            for what an optimiser measures once a pass, as curvature.  The examples, "inputs" and
+            "labels", are ``calibration_examples`` of the training split, drawn anew.
+        calibration_examples: how many; at most the whole split.
         lookup: which parameters are tables whose rows the stored inputs name; a step then touches
             only those of its batch.  By default none.
     """
@@ -42,10 +61,11 @@ class Task:
     prepare: Callable[[jax.Array], jax.Array] = lambda inputs: inputs
     loss: Callable[[jax.Array, jax.Array, Hparams], jax.Array] = cross_entropy
     constrain: Callable[[Any, Hparams], Any] = lambda params, hparams: params
+    augment: Callable[[jax.Array, jax.Array, Hparams], jax.Array] | None = None
+    calibrate: Callable[[jax.Array, Any, Any, Mapping[str, jax.Array], Hparams], Any] | None = None
+    calibration_examples: int = 500
     lookup: Lookup | None = None
 
-    def logits(
-        self, params: Any, inputs: jax.Array, dropout: Callable[..., jax.Array] | None = None
-    ) -> jax.Array:
+    def logits(self, params: Any, inputs: jax.Array) -> jax.Array:
         """The model's logits float32[N, K] on stored inputs."""
-        return self.model.apply({"params": params}, self.prepare(inputs), dropout=dropout)[0]
+        return self.model.apply({"params": params}, self.prepare(inputs))[0]

@@ -32,7 +32,7 @@ from cnnjax.training.loop import (
     step_on_rows,
 )
 from cnnjax.training.plan import Plan
-from cnnjax.training.step import Metrics, TrainState, stream
+from cnnjax.training.step import Metrics, TrainState, calibrate, stream
 from cnnjax.training.task import Hparams, Task
 
 _EVALUATION_BATCH = 512
@@ -78,6 +78,11 @@ class ProgramsTogether:
         self.by_trial = NamedSharding(mesh, PartitionSpec(_AXIS))
         compiled = functools.partial(jit, out_shardings=self.by_trial)
         self.start = compiled(jax.vmap(functools.partial(_start, task), in_axes=(None, 0, 0)))
+        self.calibrate = None
+        if task.calibrate:
+            self.calibrate = compiled(
+                jax.vmap(functools.partial(calibrate, task), in_axes=(0, None, 0, 0))
+            )
         self.order = compiled(jax.vmap(functools.partial(_epoch, plan), in_axes=(0, 0, None)))
         self.advance = steps_together(task, devices.one_program, self.by_trial)
         self.end = compiled(
@@ -145,8 +150,11 @@ def fit_together(
     for epoch in range(plan.epochs):
         batches = programs.order(train, seed, np.int32(epoch))
         progress = trials.progress
+        state = progress.state
+        if programs.calibrate:
+            state = programs.calibrate(state, data, traced, train)
         state, totals = programs.advance(
-            (progress.state, progress.totals), data, *batches, traced, trials.active, steps
+            (state, progress.totals), data, *batches, traced, trials.active, steps
         )
         trials = trials.replace(progress=progress.replace(state=state, totals=totals))
         trials = programs.end(trials, data, held_out, traced, np.int32(epoch + 1))

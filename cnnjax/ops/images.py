@@ -1,0 +1,32 @@
+"""Images [N, H, W, C]: their grey levels and their size."""
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+
+def intensity(images: jax.Array) -> jax.Array:
+    """Grey levels as data sets and pictures have them, brought to one scale.
+
+    uint8[N, H, W, C] in 0..255, or float[N, H, W, C] in 0..1 -> float32[N, H, W, C] in 0..1.
+    """
+    levels = images.astype(jnp.float32)
+    return levels * (1 / 255) if images.dtype == jnp.uint8 else levels
+
+
+def resize_by_area(images: jax.Array, size: int) -> jax.Array:
+    """float[N, H, W, C] -> float[N, size, size, C]: each output is the mean of the area it covers.
+
+    A size that is a multiple of the images' repeats pixels; their own leaves them as they are.
+    """
+    down, right = (_overlaps(side, size) for side in images.shape[1:3])
+    return jnp.einsum("nhwc,ih,jw->nijc", images, down, right)
+
+
+def _overlaps(size: int, outputs: int) -> np.ndarray:
+    """float32[outputs, size]: which share of each output each source is."""
+    edges = np.arange(outputs + 1) * (size / outputs)
+    overlap = np.minimum(edges[1:, None], np.arange(1, size + 1)) - np.maximum(
+        edges[:-1, None], np.arange(size)
+    )
+    return (np.maximum(overlap, 0) * (outputs / size)).astype(np.float32)
