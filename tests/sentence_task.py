@@ -12,7 +12,7 @@ VOCABULARY = ("<padding>", "<unknown>", *(f"word{i}" for i in range(WORDS - 2)))
 LENGTH = LONGEST + 2 * MARGIN
 SPEC = Spec((LENGTH,), ("minus", "plus"), 90, VOCABULARY)
 
-SMALL = {"embedding": 6, "maps": 5, "epochs": 3, "batch_size": 8}
+SMALL = {"windows": (2, 3), "embedding": 6, "maps": 5, "epochs": 3, "batch_size": 8}
 
 
 def small_config(**changes) -> Config:
