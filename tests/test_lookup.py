@@ -26,6 +26,7 @@ from cnnjax.training.order import Order
 from cnnjax.training.sizes import Size, ladder, sizes_of
 from cnnjax.training.together import fit_together
 from experiments.sentence import assemble, plan
+from tests.agreement import quickly
 from tests.child_process import rows_of_module
 from tests.sentence_task import SPEC, small_config, small_task, splits
 from tests.training_task import traced
@@ -41,6 +42,12 @@ def task_of(variant, **changes):
     return assemble(small_config(variant=variant, **changes), SPEC)
 
 
+def begin(task, seed=3):
+    """The state before the first step."""
+    start = jax.jit(functools.partial(init_state, task))
+    return start(np.uint32(seed), splits()["train"]["inputs"][:1], traced(small_config().hparams))
+
+
 def plainly(task):
     return dataclasses.replace(task, lookup=None)
 
@@ -48,7 +55,7 @@ def plainly(task):
 def epoch(task, hparams, steps=12, seed=3):
     """The state after every step of an epoch on the plain order of batches."""
     train = splits()["train"]
-    state = init_state(task, seed, train["inputs"][:1], hparams)
+    state = begin(task, seed)
     step = jax.jit(functools.partial(train_step, task))
     order = np.asarray(alike_rows(stream(seed, "order"), 0, jnp.zeros(90, int), batch_size=8)[0])
     for rows in order[:steps]:
@@ -104,7 +111,7 @@ def averages(opt_state):
 def test_a_fixed_table_stays(variant):
     task, hparams = task_of(variant), traced(small_config().hparams)
     *_, (state, _) = epoch(task, hparams, steps=4)
-    before = init_state(task, 3, splits()["train"]["inputs"][:1], hparams).params["embedding"]
+    before = begin(task).params["embedding"]
     for name, table in state.params["embedding"].items():
         assert np.array_equal(table, before[name]) == (name == FIXED[variant])
 
@@ -194,13 +201,14 @@ def test_every_batch_fits_its_size():
 def test_logits_do_not_depend_on_the_columns_that_are_cut(changes):
     """A window wholly in padding takes part as before; biases let it win."""
     task, inputs = small_task(**changes), splits()["validation"]["inputs"]
-    params = init_state(task, 0, inputs[:1], traced(small_config().hparams)).params
-    params = jax.tree.map(lambda p: p + 0.1 * jnp.cos(jnp.arange(p.size)).reshape(p.shape), params)
-    whole = task.logits(params, inputs)
+    params = jax.device_get(begin(task).params)
+    params = jax.tree.map(lambda p: p + 0.1 * np.cos(np.arange(p.size)).reshape(p.shape), params)
+    params, logits = jax.tree.map(np.float32, params), quickly(task.logits)
+    whole = logits(params, inputs)
     needed = lookup.columns(task.lookup, inputs)
     for columns in sorted(set(needed.tolist()))[::6]:
         rows = needed == columns
-        cut = task.logits(params, inputs[rows, :columns])
+        cut = logits(params, inputs[rows, :columns])
         np.testing.assert_allclose(cut, whole[rows], rtol=1e-5, atol=1e-6)
     by_length = predict(task, Devices("single"))(params, inputs)
     np.testing.assert_allclose(by_length, whole, rtol=1e-5, atol=1e-6)
@@ -212,8 +220,7 @@ def test_training_in_short_batches_equals_training_in_whole_length():
     train = splits()["train"]
     order = Order(task, train["inputs"], Plan(epochs=1, batch_size=8, seed=1), Devices("single"))
     rows, weights, sizes = order.batches(0)
-    short = init_state(task, 1, train["inputs"][:1], hparams)
-    whole = init_state(plainly(task), 1, train["inputs"][:1], hparams)
+    short, whole = begin(task, 1), begin(plainly(task), 1)
     step = jax.jit(functools.partial(train_step, task), static_argnames="rows")
     plain = jax.jit(functools.partial(train_step, plainly(task)))
     for r, w, size in zip(np.asarray(rows), np.asarray(weights), sizes, strict=True):

@@ -39,7 +39,7 @@ def test_by_hand():
     """Words of one element; sequence 2 5 1 with the window (1, -1): 2 - 5, 5 - 1."""
     table = jnp.array([[0.0], [1.0], [2.0], [5.0]])
     kernels = (jnp.array([[[1.0, 0.0]], [[-1.0, 1.0]]]), jnp.array([[[2.0]]]))
-    maxima, winners = ops.max_of_lookup_conv(table, jnp.array([[2, 3, 1]]), kernels)
+    maxima, winners = quickly(ops.max_of_lookup_conv)(table, jnp.array([[2, 3, 1]]), kernels)
     # Second map: the second word of each window, 5 and 1; the other kernel: twice a word.
     np.testing.assert_allclose(maxima, [[4.0, 5.0, 10.0]])
     np.testing.assert_array_equal(winners, [[1, 0, 1]])
@@ -48,7 +48,8 @@ def test_by_hand():
 @pytest.mark.parametrize("plain", [False, True])
 def test_of_equal_windows_the_first_wins_and_has_the_gradient(plain):
     table, ids = jnp.array([[0.0], [3.0], [3.0]]), jnp.array([[0, 1, 0, 2, 1]])
-    run = functools.partial(plainly, value_and_gradients) if plain else value_and_gradients
+    run = quickly(value_and_gradients)
+    run = functools.partial(plainly, run) if plain else run
     maxima, winners, (gradient, (kernel,)) = run(table, ids, (jnp.ones((1, 1, 1)),))
     assert (float(maxima[0, 0]), int(winners[0, 0])) == (3.0, 1)
     np.testing.assert_array_equal(gradient, [[0.0], [1.0], [0.0]])
@@ -80,9 +81,10 @@ def test_over_trials_is_a_loop():
     table, ids, kernels = arguments(SHAPES["three windows"])
     tables = jnp.stack([table, 2 * table])
     batches = jnp.stack([ids, ids[::-1]])
-    found = jax.vmap(value_and_gradients, in_axes=(0, 0, None))(tables, batches, kernels)
+    together = jax.vmap(value_and_gradients, in_axes=(0, 0, None))
+    found = quickly(together)(tables, batches, kernels)
     for i in range(2):
-        alone = value_and_gradients(tables[i], batches[i], kernels)
+        alone = quickly(value_and_gradients)(tables[i], batches[i], kernels)
         assert_agree(jax.tree.map(lambda leaf, i=i: leaf[i], found), alone)
 
 

@@ -2,12 +2,11 @@
 
 import dataclasses
 
-import jax
 import numpy as np
 import pytest
+from safetensors.numpy import load_file
 
 import experiments
-from cnnjax import data
 from cnnjax.command_line import main
 from cnnjax.data import DataSet, Spec
 from cnnjax.errors import UserError
@@ -154,17 +153,21 @@ def test_optimiser_by_hand():
 
 
 def test_a_small_run_by_the_command_line(tmp_path):
-    flags = [
-        "--config.epochs=1",
-        "--config.embedding=4",
-        "--config.maps=3",
-        "--config.batch_size=500",
+    """From a table of one's own to the words' vectors in the model's file."""
+    kinds = {"animal": "cat dog cow hen", "plant": "oak elm fir yew"}
+    lines = [
+        f"see the {word} {i}\t{kind}"
+        for kind in kinds
+        for word in kinds[kind].split()
+        for i in range(8)
     ]
-    assert main(experiments, ["--experiment=sentence", f"--workdir={tmp_path}", *flags]) == 0
-    spec = data.load("docstrings").spec
-    task = sentence.task(Config(embedding=4, maps=3), spec)
-    shapes = jax.eval_shape(
-        lambda: init_state(task, 0, np.zeros((1, *spec.shape), np.int32), Config().hparams).params
-    )
-    assert shapes["embedding"]["table"].shape == (len(spec.vocabulary), 4)
-    assert (tmp_path / "model.safetensors").exists()
+    table = tmp_path / "kinds.tsv"
+    table.write_text("\n".join(["text\tlabel", *lines]) + "\n")
+    flags = ["--config.epochs=1", "--config.embedding=4", "--config.maps=3", "--config.windows=1,2"]
+    flags += [f"--config.dataset=table:{table}:text:label", f"--workdir={tmp_path / 'run'}"]
+    assert main(experiments, ["--experiment=sentence", *flags]) == 0
+    model = load_file(tmp_path / "run" / "model.safetensors")
+    words = (tmp_path / "run" / "vocabulary.txt").read_text().split()
+    assert model["embedding/table"].shape == (len(words), 4)
+    assert model["conv2/kernel"].shape == (2, 4, 3)
+    assert not model["embedding/table"][0].any(), "padding"

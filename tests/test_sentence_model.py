@@ -8,9 +8,18 @@ import pytest
 from cnnjax.models import SentenceCNN
 from cnnjax.models.sentence import ACTIVATIONS
 from experiments.sentence import Hparams, constrain
+from tests.agreement import quickly
 from tests.sentence_task import small_task
 
 IDS = np.array([[0, 0, 2, 3, 4, 0, 0, 0], [0, 0, 0, 0, 0, 0, 0, 0], [0, 0, 1, 0, 0, 0, 0, 0]])
+
+
+def initial(model, ids=IDS, seed=0):
+    return quickly(model.init)(jax.random.key(seed), ids)["params"]
+
+
+def features_of(model, params, ids=IDS):
+    return quickly(lambda params, ids: model.apply({"params": params}, ids)[1])(params, ids)
 
 
 def network(**changes):
@@ -20,7 +29,7 @@ def network(**changes):
 def by_hand(windows=(2,), **changes):
     """Words with the vectors 0, 1, 2, ...; filters of the given weights; softmax (1, -1)."""
     model = network(windows=windows, **changes)
-    params = model.init(jax.random.key(0), IDS)["params"]
+    params = initial(model)
     params["embedding"]["table"] = jnp.arange(6.0)[:, None]
     for window in windows:
         kernel = np.zeros((window, 1, 2), np.float32)
@@ -32,7 +41,7 @@ def by_hand(windows=(2,), **changes):
 
 def test_convolution_over_time_by_hand():
     model, params = by_hand()
-    _, features = model.apply({"params": params}, IDS)
+    features = features_of(model, params)
     # 0 0 2 3 4 0 0 0: differences 0 2 1 1 -4 0 0; -2x: 0 0 -4 -6 -8 0 0.
     np.testing.assert_allclose(features["pooled"], [[2.5, 1.0], [0.5, 1.0], [1.5, 1.0]])
     # The winner of the second map is padding: 1 at position 0.
@@ -52,7 +61,7 @@ def test_convolution_over_time_by_hand():
 )
 def test_pooling_and_functions_by_hand(changes, pooled):
     model, params = by_hand(**changes)
-    _, features = model.apply({"params": params}, IDS[:1])
+    features = features_of(model, params, IDS[:1])
     np.testing.assert_allclose(features["pooled"][0], pooled, rtol=1e-6)
 
 
@@ -61,8 +70,7 @@ def test_the_maximum_may_be_taken_before_the_function(name):
     """1-max, which does so, is k-max with k = 1, which does not."""
     model, params = by_hand(windows=(2, 3), activation=name)
     other, _ = by_hand(windows=(2, 3), activation=name, pooling="k_max")
-    run = lambda model: model.apply({"params": params}, IDS)[1]
-    found, expected = run(model), run(other)
+    found, expected = features_of(model, params), features_of(other, params)
     np.testing.assert_allclose(found["pooled"], expected["pooled"], rtol=1e-6)
     for window in (2, 3):
         np.testing.assert_array_equal(found["winners"][window], expected["winners"][window])
@@ -70,7 +78,7 @@ def test_the_maximum_may_be_taken_before_the_function(name):
 
 def test_a_window_longer_than_the_sentence_and_one_as_long_as_the_row():
     model, params = by_hand(windows=(4, 8))
-    _, features = model.apply({"params": params}, IDS)
+    features = features_of(model, params)
     # Windows of 4: 0 0 2 3, 0 2 3 4, 2 3 4 0, 3 4 0 0, 4 0 0 0: last less first 3 4 -2 -3 -4.
     np.testing.assert_allclose(features["pooled"][0], [4.5, 1.0, 0.5, 1.0])
     assert features["winners"][4][0, 0] == 1
@@ -79,7 +87,7 @@ def test_a_window_longer_than_the_sentence_and_one_as_long_as_the_row():
 
 def test_sizes_and_initial_weights_are_the_authors():
     model = SentenceCNN(vocabulary=1000, classes=2)
-    params = model.init(jax.random.key(0), np.zeros((1, 64), np.int32))["params"]
+    params = initial(model, np.zeros((1, 64), np.int32))
     count = sum(leaf.size for leaf in jax.tree.leaves(params))
     assert count == 1000 * 300 + (3 + 4 + 5) * 300 * 100 + 3 * 100 + 300 * 2 + 2
     for window in (3, 4, 5):
@@ -89,18 +97,17 @@ def test_sizes_and_initial_weights_are_the_authors():
     assert 0.2499 < np.abs(params["embedding"]["table"]).max() <= 0.25
 
 
-def gradients(model, params, ids):
-    return jax.grad(lambda p: jnp.square(model.apply({"params": p}, ids)[1]["pooled"]).sum())(
-        params
-    )
+def gradients(model, params):
+    loss = lambda params: jnp.square(model.apply({"params": params}, IDS)[1]["pooled"]).sum()
+    return quickly(jax.grad(loss))(params)
 
 
 def test_variants_train_what_they_should():
     found = {}
     for variant in ("rand", "static", "nonstatic", "multichannel"):
         model = network(variant=variant, windows=(2, 3), embedding=4)
-        params = model.init(jax.random.key(1), IDS)["params"]
-        found[variant] = params, gradients(model, params, IDS)
+        params = initial(model, seed=1)
+        found[variant] = params, gradients(model, params)
     params, gradient = found["multichannel"]
     np.testing.assert_array_equal(params["embedding"]["static"], params["embedding"]["table"])
     assert np.abs(gradient["embedding"]["table"]).max() > 0
@@ -113,11 +120,11 @@ def test_variants_train_what_they_should():
 
 def test_multichannel_adds_up_what_the_same_filters_make_of_both_channels():
     model = network(variant="multichannel", windows=(2,), activation="identity", pooling="mean")
-    params = model.init(jax.random.key(1), IDS)["params"]
+    params = initial(model, seed=1)
     params["embedding"]["static"] = 3 - params["embedding"]["table"]
     one = network(windows=(2,), activation="identity", pooling="mean")
     channel = lambda table: params | {"embedding": {"table": table}}
-    run = lambda model, params: model.apply({"params": params}, IDS)[1]["pooled"]
+    run = lambda model, params: features_of(model, params)["pooled"]
     separate = [run(one, channel(table)) for table in params["embedding"].values()]
     np.testing.assert_allclose(run(model, params), sum(separate), rtol=1e-5)
 

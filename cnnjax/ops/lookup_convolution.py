@@ -118,11 +118,12 @@ def _backward(residuals, cotangents):
         columns = slice(column, column + maps)
         for i in range(window):
             row = jnp.take_along_axis(ids, winners[:, columns] + i, axis=1)
-            targets.append(row * projections + (first + i * maps) + jnp.arange(maps)[None])
-            values.append(gradient[:, columns])
+            target = row * projections + (first + i * maps) + jnp.arange(maps)[None]
+            targets.append(target.reshape(-1))
+            values.append(gradient[:, columns].reshape(-1))
         first, column = first + window * maps, column + maps
     rows = jnp.zeros(table.shape[0] * projections, gradient.dtype)
-    rows = rows.at[jnp.stack(targets)].add(jnp.stack(values), mode="promise_in_bounds")
+    rows = rows.at[jnp.concatenate(targets)].add(jnp.concatenate(values), mode="promise_in_bounds")
     rows = lax.optimization_barrier(rows.reshape(-1, projections))
     by_offset = lax.dot_general(table, rows, (((0,), (0,)), ((), ())))
     gradients, first = [], 0
