@@ -73,7 +73,7 @@ def test_it_compiles_a_program_for_each_of_its_functions_and_none_for_single_ope
     assert names == sorted(
         [
             "<lambda>",
-            "_order",
+            "_any_rows",
             "all_finite",
             "init_progress",
             "keep_best",

@@ -15,7 +15,7 @@ from benchmarks import papers
 from cnnjax import ops
 from cnnjax.command_line import main
 from cnnjax.config import override, to_dict
-from cnnjax.data import Spec
+from cnnjax.data import Spec, idx
 from cnnjax.errors import UserError
 from cnnjax.models import ZipCodeNet, summarize
 from cnnjax.models.zipcode import H2_CONNECTIONS
@@ -122,17 +122,18 @@ def test_initial_weights_fill_the_papers_range():
         assert not np.any(params[layer]["bias"])
 
 
-def test_linear_outputs_and_relu():
-    x, net = images(2), ZipCodeNet(activation="relu", squashed=False)
-    init, apply = compiled(net)
-    params = init(x)
-    logits, features = apply(params, x)
-    for name in ("H1", "H2", "H3"):
+def test_relu_and_linear_outputs():
+    x = images(2)
+    for net in (ZipCodeNet(), ZipCodeNet(activation="relu", squashed=False)):
+        init, apply = compiled(net)
+        params = init(x)
+        logits, features = apply(params, x)
+        kernel, bias = params["output"]["kernel"], params["output"]["bias"]
+        linear = features["H3"] @ kernel + bias[None]
+        expected = ops.scaled_tanh(linear) if net.squashed else linear
+        np.testing.assert_allclose(logits, expected, rtol=1e-4, atol=1e-6)
+    for name in ("H1", "H2", "H3"):  # of the latter
         assert features[name].min() == 0 < features[name].max()
-    kernel, bias = params["output"]["kernel"], params["output"]["bias"]
-    np.testing.assert_allclose(logits, features["H3"] @ kernel + bias[None], rtol=1e-4, atol=1e-6)
-    squashed = compiled(dataclasses.replace(net, squashed=True))[1](params, x)[0]
-    np.testing.assert_allclose(squashed, ops.scaled_tanh(logits), rtol=1e-5, atol=1e-6)
 
 
 def test_dropout_is_of_h2():
@@ -156,7 +157,7 @@ def test_only_training_sees_shifts():
     task = zipcode.task(Config(shift=2), spec)
     keys = jax.random.split(jax.random.key(0), 3)
     assert task.augment(keys, images(3), None).shape == (3, 16, 16, 1)
-    init, apply = compiled(task.model)
+    init, apply = compiled(ZipCodeNet())
     params = init(images(2))
     found = jax.jit(task.logits)(params, (images(2) + 1) / 2)
     np.testing.assert_allclose(found, apply(params, images(2))[0], atol=1e-5)
@@ -197,11 +198,22 @@ def test_sizes_are_at_most_what_there_is():
 
 
 def test_mnist_at_the_papers_size(real_data):
-    dataset = load_data(zipcode, Config(), Places(".", manual_dir=real_data))
-    assert {name: len(split["labels"]) for name, split in dataset.splits.items()} == {
+    folder = real_data / "mnist"
+    files = ("train-labels-idx1-ubyte.gz", "t10k-labels-idx1-ubyte.gz")
+    labels = np.concatenate([idx.read(folder / name, 1) for name in files])
+    own = dict(zip(SPLITS, np.split(np.arange(70_000), [55_000, 60_000]), strict=True))
+    drawn = zipcode.rows(Config(), labels, own)
+    assert {name: len(np.unique(rows)) for name, rows in drawn.items()} == {
         "train": 7_291, "validation": 291, "test": 2_007,
     }  # fmt: skip
-    assert dataset.provenance["split"] == "divided anew by experiments.zipcode.rows"
+    assert drawn["test"].min() >= 60_000
+
+
+def test_a_run_has_the_draw_of_its_seed():
+    digits = load_data(zipcode, Config(dataset="digits", test=100, seed=3), Places("."))
+    assert digits.spec.examples == 1_438 - 291  # 359 are the data set's own test split
+    assert len(digits.splits["test"]["labels"]) == 100
+    assert digits.provenance["split"] == "divided anew by experiments.zipcode.rows"
 
 
 def test_colours_are_refused():

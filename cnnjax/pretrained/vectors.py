@@ -22,7 +22,7 @@ from cnnjax.errors import UserError, reason, system_reason
 _LONGEST_WORD = 2000  # bytes; what goes on without a space for longer is no word
 _CHUNK = 1 << 20
 _KEEP = 1 << 26  # bytes of a memory map that may stay in memory behind the reader
-_NUMBER = frozenset(b"+-.0123456789eEnaifNAIF \r")
+_PRINTED = frozenset(range(0x20, 0x7F)) | set(b"\t\r")
 _RANGE = 0.25
 
 
@@ -196,10 +196,10 @@ def _header(line: bytes) -> tuple[int, int] | None:
 
 
 def _is_binary(head: bytes, size: int) -> bool:
-    """Whether what follows the first word is something else than numbers that one can read."""
+    """Whether what follows the first word is something else than printed numbers."""
     _, _, vector = head.lstrip(b"\n").partition(b" ")
     start = vector[: 4 * size].partition(b"\n")[0]
-    return not start or not set(start) <= _NUMBER
+    return not start or not set(start) <= _PRINTED
 
 
 def _from_binary(

@@ -1,7 +1,8 @@
 """The batches of every epoch, and of what size their programs are."""
 
 import functools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import jax
 import numpy as np
@@ -46,21 +47,27 @@ class Order:
 
     def batches(self, epoch: int) -> tuple[jax.Array, jax.Array, Sequence[Size | None]]:
         """Rows int32[S, W] and weights float32[S, W] of ``epoch``, and the size of every batch."""
-        # One program each, with the key: alone, its few operations would be as many programs.
-        draw, epoch = functools.partial(jit, seldom=True), np.int32(epoch)
+        any_rows, alike = _programs()
+        at = self._seed, np.int32(epoch)
         if self._regroup and not self._sizes:
-            program = draw(_any_rows, static_argnames=("count", *self._shape))
-            rows, weights = program(self._seed, epoch, count=self._count, **self._shape)
+            rows, weights = any_rows(*at, count=self._count, **self._shape)
         else:
-            program = draw(_alike_rows, static_argnames=("regroup", *self._shape))
-            rows, weights = program(
-                self._seed, epoch, self._kinds, **self._shape, regroup=self._regroup
-            )
+            rows, weights = alike(*at, self._kinds, regroup=self._regroup, **self._shape)
         if not self._sizes:
             return rows, weights, [None] * len(rows)
         batches = zip(np.asarray(rows), np.asarray(weights), strict=True)
         sizes = sizes_of(self._inputs, self._needed, batches, self._sizes)
         return rows, weights, sizes
+
+
+@functools.cache
+def _programs() -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """With their keys: alone, the few operations of a key would be as many programs."""
+    shape = ("batch_size", "width")
+    return (
+        jit(_any_rows, seldom=True, static_argnames=("count", *shape)),
+        jit(_alike_rows, seldom=True, static_argnames=("regroup", *shape)),
+    )
 
 
 def _any_rows(seed: jax.Array, epoch: jax.Array, **sizes: int) -> tuple[jax.Array, jax.Array]:
