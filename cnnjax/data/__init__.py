@@ -29,10 +29,10 @@ __all__ = [
 # Data set -> module; imported when asked for, so that no data set's library is paid for by others.
 _MODULES = {
     "digits": "cnnjax.data.digits",
-    "docstrings": "cnnjax.data.docstrings",
     "mnist": "cnnjax.data.idx_images",
     "fashion_mnist": "cnnjax.data.idx_images",
     "usps": "cnnjax.data.usps",
+    "docstrings": "cnnjax.data.docstrings",
     **dict.fromkeys(
         (
             *("mr", "sst1", "sst1_phrases", "sst2", "sst2_phrases"),
