@@ -32,8 +32,9 @@ Known deviations
   makes it, once the wrong units are far away, the squared distance to the right code.
 * LeNet-4's C3 has a connection table of our own, and its F5 sees all of S4, with three times the
   17,000 parameters that are reported (:class:`cnnjax.models.LeNet4`).
-* The amounts of the distortions are not published; here they are at most 2 pixels of shift, 10 % of
-  scaling and of squeezing, and 0.15 columns a row of shearing.
+* The amounts of the distortions are not published; the table has at most 1 pixel of shift, 7 % of
+  scaling and of squeezing, and 0.1 columns a row of shearing.  With the doubled shift, 10 % and 0.15
+  (the defaults), four seeds had 0.84 %.
 * Inputs are scaled so that the background is -0.1 and the foreground 1.175, which the paper is
   said to have used (not confirmed from the primary source).
 * Images smaller than a network's input are enlarged by a whole factor that leaves a margin of
@@ -79,7 +80,13 @@ _LEVENBERG_MARQUARDT = {
     "hparams.learning_rate": 0.0005,
     "batch_size": 16,
 }
-_DISTORTED = {"distortions": True}
+_DISTORTED = {
+    "distortions": True,
+    "hparams.shift": 1.0,
+    "hparams.scaling": 0.07,
+    "hparams.squeezing": 0.07,
+    "hparams.shearing": 0.1,
+}
 # Network -> how it is trained, and the paper's test error on MNIST in percent.
 TABLE: dict[str, tuple[dict[str, Any], float | None]] = {
     "linear": ({"model": "linear", "epochs": 10} | _MOST, 12.0),
