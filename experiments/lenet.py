@@ -33,8 +33,8 @@ Known deviations
 * LeNet-4's C3 has a connection table of our own, and its F5 sees all of S4, with three times the
   17,000 parameters that are reported (:class:`cnnjax.models.LeNet4`).
 * The amounts of the distortions are not published; the table has at most 1 pixel of shift, 7 % of
-  scaling and of squeezing, and 0.1 columns a row of shearing.  With the doubled shift, 10 % and 0.15
-  (the defaults), four seeds had 0.84 %.
+  scaling and of squeezing, and 0.1 columns a row of shearing.  With 2 pixels, 10 % and 0.15, the
+  defaults, four seeds had 0.84 %.
 * Inputs are scaled so that the background is -0.1 and the foreground 1.175, which the paper is
   said to have used (not confirmed from the primary source).
 * Images smaller than a network's input are enlarged by a whole factor that leaves a margin of
