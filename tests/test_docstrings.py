@@ -165,7 +165,6 @@ def test_what_was_read_is_kept_and_read_again_when_damaged(loaded, folder, monke
     assert data.load("docstrings", folder).provenance["sha256"] == loaded.provenance["sha256"]
     cache.write_text("[[")
     again = data.load("docstrings", folder)
-    assert "read" in again.vocabulary[:10]
     assert again.provenance["sha256"] != loaded.provenance["sha256"]
     cache.write_text(json.dumps(whole))
 
