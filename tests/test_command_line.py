@@ -67,7 +67,7 @@ def test_help_explains_every_field(capsys):
         (["--experiment=lenet", "--config.batch_size=0"], ["'0'", "an integer of at least 1"]),
         (["--experiment=lenet", "--config.seed=4294967296"], ["below 4294967296"]),
         (["--experiment=lenet", "--config.hparams.dropout=1"], ["'1'", "below 1"]),
-        (["--experiment=lenet", "--config.model=lenet9"], ["one of linear, fully_connected, lenet1, lenet4, lenet5, modern, deep"]),
+        (["--experiment=lenet", "--config.model=lenet9"], ["one of linear,", "lenet5, modern"]),
         (["--experiment=lenet", "--config.dataset=digit"], ["'digit'", "valid: digits, mnist"]),
         (["--experiment=lenet", "--config.dataset=mnist", "--manual_dir=none"], ["--manual_dir"]),
         (["--experiment=lenet", "--config.dataset=mnist", "--manual_dir=."], ["train-images"]),

@@ -30,7 +30,8 @@ def test_there_is_code():
 def test_tables_are_generated_from_the_result_files():
     for path in tables.READMES:
         assert tables.render(path.read_text()) == path.read_text(), path
-    assert "| MNIST, modern |" in README
+    for network in ("digits, modern", "LeNet-5, distortions", "Net-5", "ReLU, dropout"):
+        assert f"| {network} |" in README
     assert "| LeNet-5 | 512 |" in README
 
 
