@@ -2,6 +2,7 @@
 does not fit is named."""
 
 import io
+import json
 import os
 import pickle
 
@@ -232,6 +233,16 @@ def test_other_formats(tmp_path):
     refused(lambda: weights.read(folder), "fc.bias.npy", "truncated")
     np.save(folder / "fc.bias.npy", np.array([{}]), allow_pickle=True)
     refused(lambda: weights.read(folder), "fc.bias.npy", "pickle")
+
+
+def test_bfloat16_in_safetensors(tmp_path):
+    values = numbers(6).astype(ml_dtypes.bfloat16)
+    head = json.dumps({"a": {"dtype": "BF16", "shape": [2, 3], "data_offsets": [0, 12]}}).encode()
+    content = len(head).to_bytes(8, "little") + head + values.tobytes()
+    (tmp_path / "file").write_bytes(content)
+    assert same(weights.read(tmp_path / "file"), {"a": values.reshape(2, 3)})
+    (tmp_path / "file").write_bytes(content[:-1])
+    refused(lambda: weights.read(tmp_path / "file"), "truncated")
 
 
 def test_files_that_torch_writes(tmp_path):

@@ -8,10 +8,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import ml_dtypes  # noqa: F401  NumPy knows bfloat16 by it
+import ml_dtypes
 import numpy as np
-from safetensors import SafetensorError
-from safetensors.numpy import load
+from safetensors import SafetensorError, deserialize
 
 from cnnjax.errors import UserError, reason, system_reason
 from cnnjax.pretrained import torch_files
@@ -20,6 +19,14 @@ _FORMATS = "PyTorch's .pth (a state_dict), .safetensors, .npz, a folder of .npy,
 _NESTED = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 _MODEL = "model.safetensors"
+
+# safetensors.numpy has no bfloat16.
+_SAFETENSORS = {
+    "F64": np.float64, "F32": np.float32, "F16": np.float16, "BF16": ml_dtypes.bfloat16,
+    "F8_E4M3": ml_dtypes.float8_e4m3fn, "F8_E5M2": ml_dtypes.float8_e5m2, "BOOL": np.bool_,
+    "I64": np.int64, "I32": np.int32, "I16": np.int16, "I8": np.int8,
+    "U64": np.uint64, "U32": np.uint32, "U16": np.uint16, "U8": np.uint8, "C64": np.complex64,
+}  # fmt: skip
 
 
 def read(path: str | Path) -> dict[str, np.ndarray]:
@@ -64,7 +71,7 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
     if not start:
         raise UserError(f"{path}: is empty")
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
-        return _whole(path, lambda: load(path.read_bytes()))
+        return _whole(path, lambda: _load_safetensors(path))
     if start.startswith(b"PK") and _is_npz(path):
         return _whole(path, lambda: _load_npz(path))
     if torch_files.is_torch(start):
@@ -94,6 +101,13 @@ def _is_npz(path: Path) -> bool:
     except zipfile.BadZipFile as error:
         raise UserError(f"{path}: is truncated or damaged ({reason(error)})") from None
     return bool(names) and all(name.endswith(".npy") for name in names)
+
+
+def _load_safetensors(path: Path) -> dict[str, np.ndarray]:
+    return {
+        name: np.frombuffer(found["data"], _SAFETENSORS[found["dtype"]]).reshape(found["shape"])
+        for name, found in deserialize(path.read_bytes())
+    }
 
 
 def _load_npz(path: Path) -> dict[str, np.ndarray]:
