@@ -3,7 +3,6 @@ FOLDER`` prints seconds and peak memory as JSON."""
 
 import itertools
 import json
-import resource
 import sys
 import time
 from pathlib import Path
@@ -14,7 +13,7 @@ _BATCH, _STEPS = 64, 20
 def main(library: str, network: str, folder: str) -> dict[str, float]:
     """Import, set up and take some steps with ``library``; compiled programs lie in ``folder``."""
     laps = [time.perf_counter()]
-    from benchmarks import contestants
+    from benchmarks import circumstances, contestants
     from cnnjax.allocator import keep_memory
     from cnnjax.training.compilation import cache_programs
 
@@ -35,7 +34,7 @@ def main(library: str, network: str, folder: str) -> dict[str, float]:
         "import_s": seconds[0],
         "set_up_s": seconds[1],
         "first_step_s": seconds[2],
-        "peak_mb": resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024,
+        "peak_mb": circumstances.peak_mb(),
     }
 
 

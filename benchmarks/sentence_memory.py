@@ -1,10 +1,10 @@
 """``python -m benchmarks.sentence_memory LIBRARY VARIANT [FOLDER]``: peak memory in MB of an
 epoch, in a process of its own."""
 
-import resource
 import sys
 
 from benchmarks import sentence_steps
+from benchmarks.circumstances import peak_mb
 
 
 def main(library: str, variant: str, manual_dir: str | None = None) -> float:
@@ -20,7 +20,7 @@ def main(library: str, variant: str, manual_dir: str | None = None) -> float:
             params, examples, static=variant == "static", variant="conv1d, foreach"
         )
     run(-(-len(examples["labels"]) // sentence_steps.BATCH))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
+    return peak_mb()
 
 
 if __name__ == "__main__":

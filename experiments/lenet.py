@@ -9,7 +9,12 @@ a network of their size reaches here:
     python launch.py --experiment=lenet --manual_dir=FOLDER --config.dataset=mnist --sweep=table
     python launch.py --experiment=lenet --manual_dir=FOLDER --config.dataset=mnist --sweep=best
 
-Expected, test error on MNIST in %, mean ± sd of 5 seeds, beside the paper's: @EXPECTED@
+Expected of the table, test error on MNIST in %, mean ± sd of 5 seeds, beside the paper's:
+
+    linear               7.42 ± 0.04   12.0     LeNet-5                0.93 ± 0.03   0.95
+    784-300-10           1.78 ± 0.04    4.7     LeNet-5, distortions   0.81 ± 0.05   0.8
+    LeNet-1              1.12 ± 0.06    1.7     modern LeNet           @MODERN@
+    LeNet-4              0.93 ± 0.03    1.1
 
 LeNet-5 as published is --config.model=lenet5 --config.optimizer=levenberg_marquardt
 --config.hparams.learning_rate=0.0005 --config.batch_size=16: subsampling with trained coefficients,

@@ -10,6 +10,10 @@ is a sentence?  Movie reviews, with rt-polarity.pos and rt-polarity.neg in some 
 and the other variants with word2vec or GloVe vectors: --config.variant=nonstatic
 --config.vectors=FILE.
 
+Expected on docstrings: 82.0 ± 0.6 % of the test sentences right (5 seeds), where the most frequent
+class has 49.4, multinomial naive Bayes 81.5 and logistic regression 82.1 %
+(benchmarks/bag_of_words.py): convolution adds nothing to the words themselves.
+
 Known deviations
 * Dropout scales what it keeps up in training, by 1 / (1 - rate); the author scales the softmax
   weights down for testing instead.  Ours are his scaled ones, so their columns' norm is bounded by
