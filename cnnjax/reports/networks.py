@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from matplotlib.figure import Figure
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import LogLocator, NullLocator
 
 from cnnjax.directory import write_text
 from cnnjax.reports import sweep_axes
@@ -47,16 +47,18 @@ class Quantity:
         axis: label in the picture.
         better: the sign of a difference that is progress.
         digits: after the decimal point.
+        scale: of the axis, as Matplotlib names it.
     """
 
     column: str
     axis: str
     better: str
     digits: int
+    scale: str
 
 
-CORRECT = Quantity("% correct", "correct on test images (%)", "positive", 1)
-ERROR = Quantity("test error, %", "error on test images (%)", "negative", 2)
+CORRECT = Quantity("% correct", "correct on test images (%)", "positive", 1, "linear")
+ERROR = Quantity("test error, %", "error on test images (%)", "negative", 2, "log")
 
 
 def write_networks(
@@ -137,9 +139,14 @@ def weights_figure(
     ax.plot([], [], "o", color="0.5", markersize=4, alpha=0.5, label="trials")
     ax.plot([], [], "*", color="0.7", markersize=12, markeredgecolor="0.2", label=source)
     ax.set_xscale("log")
+    ax.set_yscale(quantity.scale)
+    if quantity.scale == "log":
+        ax.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+        ax.yaxis.set_minor_locator(NullLocator())
+        ax.yaxis.set_major_formatter("{x:g}")
     ax.xaxis.set_minor_locator(NullLocator())
     counts = [network.parameters for network in networks]
-    ax.set_xticks(counts, [f"{count:,}" for count in counts], rotation=45, fontsize=9)
+    ax.set_xticks(counts, [f"{count:,}" for count in counts], rotation=90, fontsize=8)
     ax.set(xlabel="free parameters (logarithmic)", ylabel=quantity.axis)
     ax.set_title(title, fontsize=10)
     ax.grid(alpha=0.3)
