@@ -12,7 +12,8 @@ and the other variants with word2vec or GloVe vectors: --config.variant=nonstati
 
 Expected on docstrings: 82.0 ± 0.6 % of the test sentences right (5 seeds), where the most frequent
 class has 49.4, multinomial naive Bayes 81.5 and logistic regression 82.1 %
-(benchmarks/bag_of_words.py): convolution adds nothing to the words themselves.
+(benchmarks/bag_of_words.py): convolution adds nothing to the words themselves.  On MR, CNN-rand, in
+ten folds once: 75.9 %, where Kim has 76.1; in 7 minutes on two cores.
 
 Known deviations
 * Dropout scales what it keeps up in training, by 1 / (1 - rate); the author scales the softmax
