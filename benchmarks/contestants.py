@@ -21,7 +21,7 @@ from cnnjax.data import Spec
 from cnnjax.data.order import epoch_rows
 from cnnjax.training import Devices, Programs, Task
 from cnnjax.training.compilation import jit
-from cnnjax.training.loop import init_progress
+from cnnjax.training.progress import init_progress
 from cnnjax.training.step import init_state, stream
 from cnnjax.training.together import steps_together
 from experiments import lenet

@@ -10,7 +10,7 @@ import numpy as np
 
 from cnnjax.data.order import epoch_rows
 from cnnjax.training import Devices, stream
-from cnnjax.training.loop import init_progress, step_on_rows
+from cnnjax.training.progress import init_progress, step_on_rows
 from tests.training_task import Hparams, small_splits, small_task, traced
 
 

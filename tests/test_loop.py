@@ -11,15 +11,8 @@ import pytest
 
 from cnnjax.training import Devices, Plan, evaluator, fit, measure, predict
 from cnnjax.training.checkpoints import Checkpoints
-from cnnjax.training.loop import (
-    Best,
-    Diverged,
-    Interrupted,
-    Observer,
-    all_finite,
-    init_progress,
-    keep_best,
-)
+from cnnjax.training.loop import Diverged, Interrupted, Observer
+from cnnjax.training.progress import Best, all_finite, init_progress, keep_best
 from tests.training_task import Hparams, small_splits, small_task
 
 PLAN = Plan(epochs=4, batch_size=16, seed=3)

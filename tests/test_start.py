@@ -12,7 +12,7 @@ from benchmarks.start_child import Clock
 from cnnjax.data import Spec
 from cnnjax.training import Devices, evaluator
 from cnnjax.training.compilation import jit
-from cnnjax.training.loop import init_progress
+from cnnjax.training.progress import init_progress
 from tests.child_process import child
 from tests.training_task import Hparams, small_splits, small_task
 

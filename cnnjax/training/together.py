@@ -23,15 +23,17 @@ from cnnjax.training.devices import Devices
 from cnnjax.training.loop import (
     Diverged,
     Fitted,
+    diverged,
+)
+from cnnjax.training.plan import Plan
+from cnnjax.training.progress import (
     Progress,
     all_finite,
-    diverged,
     init_progress,
     keep_best,
     no_totals,
     step_on_rows,
 )
-from cnnjax.training.plan import Plan
 from cnnjax.training.step import Metrics, TrainState, calibrate, stream
 from cnnjax.training.task import Hparams, Task
 
