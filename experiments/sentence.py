@@ -272,17 +272,10 @@ def _initial_table(
     config: Config, vocabulary: Sequence[str], key: jax.Array, shape: Any, dtype: Any
 ) -> jax.Array:
     """The vectors of the file, those of other words drawn, padding zero: float[V, E]."""
-    bound = 0.25
-    known = None
-    if config.vectors:
-        known = _vectors(config.vectors, vocabulary)
-        if known.table.shape[1] != config.embedding:
-            raise UserError(
-                f"{config.vectors}: its vectors have {known.table.shape[1]} elements and "
-                f"config.embedding is {config.embedding}"
-            )
-        if config.unknown == "variance":
-            bound = math.sqrt(3 * known.table[known.found].var())
+    from cnnjax.pretrained.vectors import range_of_unknown
+
+    known = _vectors(config.vectors, vocabulary) if config.vectors else None
+    bound = range_of_unknown(known, config.embedding, config.unknown)
     table = symmetric_uniform(bound)(key, shape, dtype)
     if known is not None:
         table = jnp.where(known.found[:, None], known.table.astype(dtype), table)

@@ -111,21 +111,34 @@ def initial_table(
     Raises:
         UserError: vectors of another size.
     """
-    limit = _RANGE
-    if vectors is not None:
-        if vectors.table.shape[1] != size:
-            raise UserError(
-                f"{vectors.source}: its vectors have {vectors.table.shape[1]} dimensions; the "
-                f"model's embeddings have {size}"
-            )
-        if unknown == "variance":
-            limit = float(np.sqrt(3 * vectors.table[vectors.found].var(dtype=np.float64)))
+    limit = range_of_unknown(vectors, size, unknown)
     random = np.random.RandomState(seed)
     table = random.uniform(-limit, limit, (len(vocabulary), size)).astype(np.float32)
     if vectors is not None:
         table[vectors.found] = vectors.table[vectors.found]
     table[0] = 0
     return table
+
+
+def range_of_unknown(
+    vectors: Vectors | None, size: int, unknown: Literal["uniform", "variance"]
+) -> float:
+    """The range ± in which words without a vector are drawn; arguments as in
+    :func:`initial_table`.
+
+    Raises:
+        UserError: vectors of another size.
+    """
+    if vectors is None:
+        return _RANGE
+    if vectors.table.shape[1] != size:
+        raise UserError(
+            f"{vectors.source}: its vectors have {vectors.table.shape[1]} dimensions; the "
+            f"model's embeddings have {size} (config.embedding)"
+        )
+    if unknown == "variance":
+        return float(np.sqrt(3 * vectors.table[vectors.found].var(dtype=np.float64)))
+    return _RANGE
 
 
 def coverage(vectors: Vectors, splits: Mapping[str, Mapping[str, np.ndarray]]) -> Coverage:
