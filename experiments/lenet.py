@@ -67,15 +67,15 @@ from cnnjax import ops
 from cnnjax.config import setting
 from cnnjax.data import Rows, Spec, cross_validation
 from cnnjax.data.dataset import stratified_parts
+from cnnjax.data.folds import held_out
 from cnnjax.errors import UserError
 from cnnjax.layers import RadialBasis
-from cnnjax.models import DeepLeNet, FullyConnected, LeNet1, LeNet4, LeNet5, ModernLeNet, summarize
-from cnnjax.sweeps import grid
-from cnnjax.sweeps.axes import Sweep, chain, product
+from cnnjax.models import FullyConnected, LeNet1, LeNet4, LeNet5, ModernLeNet, totals
+from cnnjax.sweeps import grid, product
 from cnnjax.training import Plan, Task, cross_entropy
 from cnnjax.training.curvature import calibration, scale_by_curvature
 
-SUMMARY = "LeNet-1, LeNet-4, LeNet-5 (1998) and modern LeNets on handwritten digits"
+SUMMARY = "LeNet-1, LeNet-4, LeNet-5 (1998) and a modern LeNet on handwritten digits"
 
 # The networks of the table learn from all but 500 images, and keep the last parameters.
 _MOST = {"validation": 500, "select": "last"}
@@ -122,13 +122,9 @@ BEST: dict[str, tuple[dict[str, Any], float | None]] = {
 }
 
 
-def _five_of_each(table: Mapping[str, tuple[dict[str, Any], float | None]]) -> Sweep:
-    return chain(*(product((changes,), grid(seed=range(5))) for changes, _ in table.values()))
-
-
 ABLATIONS = {
-    "table": _five_of_each(TABLE),
-    "best": _five_of_each(BEST),
+    "table": product(tuple(changes for changes, _ in TABLE.values()), grid(seed=range(5))),
+    "best": product(tuple(changes for changes, _ in BEST.values()), grid(seed=range(5))),
     "networks": grid(model=("lenet1", "lenet5", "modern"), seed=range(5)),
     "learning_rate": grid(
         {"hparams.learning_rate": (0.0005, 0.001, 0.002, 0.004, 0.008)}, seed=range(5)
@@ -144,7 +140,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "lenet4": LeNet4,
     "lenet5": LeNet5,
     "modern": ModernLeNet,
-    "deep": DeepLeNet,
 }
 INPUT_SIZES = {name: 32 if name in ("lenet4", "lenet5") else 28 for name in MODELS}
 _MARGIN = 2  # pixels of background around an enlarged image
@@ -163,7 +158,7 @@ class Hparams:
     )
     weight_decay: float = setting(0.01, "decoupled, per unit of learning rate (adamw)", minimum=0)
     damping: float = setting(0.02, "mu, added to the curvature (levenberg_marquardt)", above=0)
-    dropout: float = setting(0.5, "rate before the output (modern and deep)", minimum=0, below=1)
+    dropout: float = setting(0.5, "rate before the output (modern only)", minimum=0, below=1)
     rejection: float = setting(1.0, "j of LeCun et al. 1998, equation 9 (lenet5 only)", minimum=0)
     shift: float = setting(2.0, "distortion: at most so many pixels", minimum=0)
     scaling: float = setting(0.1, "distortion of size, as a logarithm", minimum=0)
@@ -178,8 +173,8 @@ class Config:
     """Everything that the result depends on."""
 
     dataset: str = setting("digits", "digits, mnist, usps, fashion_mnist or tfds:NAME")
-    model: Literal["linear", "fully_connected", "lenet1", "lenet4", "lenet5", "modern", "deep"] = (
-        setting("modern", "the network")
+    model: Literal["linear", "fully_connected", "lenet1", "lenet4", "lenet5", "modern"] = setting(
+        "modern", "the network"
     )
     optimizer: Literal["adamw", "levenberg_marquardt"] = setting("adamw", "how it is trained")
     distortions: bool = setting(False, "train on images under random affine maps")
@@ -220,12 +215,7 @@ def rows(config: Config, labels: np.ndarray, splits: Rows) -> Rows | None:
     """
     if config.validation is None or config.fold is not None:
         return cross_validation(config, labels, splits)
-    learning = np.concatenate([splits["train"], splits["validation"]])
-    if config.validation >= len(learning):
-        raise UserError(
-            f"config.validation={config.validation}: leaves nothing to train on of the "
-            f"{len(learning):,} images that are not for testing"
-        )
+    learning = held_out(splits, config.validation)
     share = config.validation / len(learning)
     validation, train = stratified_parts(labels[learning], (share,), config.seed)
     return splits | {"train": learning[train], "validation": learning[validation]}
@@ -286,45 +276,27 @@ def report(trials: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         :data:`BEST`.
     """
     from cnnjax.reports.networks import ERROR, Network, write_networks  # matplotlib takes long
+    from cnnjax.reports.statistics import by_name, errors
 
-    networks, known = [], 0
+    own = by_name({name: changes for name, (changes, _) in (TABLE | BEST).items()}, trials)
+    if not trials or own is None:
+        return []
+    networks = []
     for table in (TABLE, BEST):
-        own = {name: _trials_with(changes, trials) for name, (changes, _) in table.items()}
-        known += sum(map(len, own.values()))
-        if any(own.values()):
+        if any(own[name] for name in table):
             networks += [
-                Network(name, *_counts(changes), published, _errors(own[name]))
+                Network(name, *_totals(changes["model"]), published, errors(own[name]))
                 for name, (changes, published) in table.items()
             ]
-    if not trials or known != len(trials):
-        return []
     dataset = trials[0]["config"]["dataset"]
     title = f"Linear to LeNet-5 and beyond, on {dataset}"
     return write_networks(folder, networks, title, "LeCun et al. 1998 (MNIST)", ERROR)
 
 
-def _trials_with(
-    changes: Mapping[str, Any], trials: Sequence[Mapping[str, Any]]
-) -> list[Mapping[str, Any]]:
-    """Those that change nothing else but the seed."""
-    without_seed = lambda trial: {k: v for k, v in trial["changes"].items() if k != "seed"}
-    return [trial for trial in trials if without_seed(trial) == changes]
-
-
-def _errors(trials: Sequence[Mapping[str, Any]]) -> dict[int, float]:
-    """Seed -> test error in percent, of the finished ones."""
-    return {
-        trial["config"]["seed"]: 100 * (1 - trial["test"]["accuracy"])
-        for trial in trials
-        if trial["status"] == "finished"
-    }
-
-
-def _counts(changes: Mapping[str, Any]) -> tuple[int, int]:
-    """Links and free parameters of a network of the table, on MNIST's ten classes."""
-    size = INPUT_SIZES[changes["model"]]
-    layers = summarize(MODELS[changes["model"]](), (size, size, 1))
-    return sum(layer.connections for layer in layers), sum(layer.parameters for layer in layers)
+def _totals(model: str) -> tuple[int, int]:
+    """Links and free parameters, on MNIST's ten classes."""
+    size = INPUT_SIZES[model]
+    return totals(MODELS[model](), (size, size, 1))
 
 
 def _model(config: Config, classes: int) -> nn.Module:
@@ -397,23 +369,8 @@ def _prepare(size: int, images: jax.Array) -> jax.Array:
     x = ops.intensity(images)
     factor = (size - 2 * _MARGIN) // max(x.shape[1:3])
     if factor > 1:
-        x = _enlarge(x, factor)
+        x = ops.enlarge(x, factor)
     spare = [size - side for side in x.shape[1:3]]
     pads = [(pixels // 2, pixels - pixels // 2) for pixels in spare]
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     return x * (_FOREGROUND - _BACKGROUND) + _BACKGROUND
-
-
-def _enlarge(x: jax.Array, factor: int) -> jax.Array:
-    """Bilinear enlargement as two small matrix products."""
-    for axis in (1, 2):
-        matrix = _bilinear(x.shape[axis], factor)
-        x = jnp.moveaxis(jnp.tensordot(x, matrix, ((axis,), (1,))), -1, axis)
-    return x
-
-
-def _bilinear(size: int, factor: int) -> np.ndarray:
-    """float32[size * factor, size]: each row weighs the two nearest sources of one output."""
-    at = np.clip((np.arange(size * factor) + 0.5) / factor - 0.5, 0, size - 1)
-    distance = np.abs(at[:, None] - np.arange(size)[None])
-    return np.maximum(0, 1 - distance).astype(np.float32)

@@ -65,7 +65,7 @@ from cnnjax.config import setting
 from cnnjax.data import Rows, Spec
 from cnnjax.data.dataset import stratified_parts
 from cnnjax.errors import UserError
-from cnnjax.models import Net1, Net2, Net3, Net4, Net5, summarize
+from cnnjax.models import Net1, Net2, Net3, Net4, Net5, totals
 from cnnjax.models.strategies import SIZE
 from cnnjax.sweeps import grid
 from cnnjax.training import Plan, Task, squared_error
@@ -165,16 +165,15 @@ def report(trials: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
         f"{config['test']} test images, {config['epochs']} passes"
     )
     networks = [
-        Network(f"Net-{name[-1]}", *_counts(name), PUBLISHED[name], _accuracies(trials, name))
+        Network(
+            f"Net-{name[-1]}",
+            *totals(MODELS[name](), (SIZE, SIZE, 1)),
+            PUBLISHED[name],
+            _accuracies(trials, name),
+        )
         for name in MODELS
     ]
     return write_networks(folder, networks, title, source="LeCun 1989")
-
-
-def _counts(name: str) -> tuple[int, int]:
-    """Links and free parameters of a network."""
-    layers = summarize(MODELS[name](), (SIZE, SIZE, 1))
-    return sum(layer.connections for layer in layers), sum(layer.parameters for layer in layers)
 
 
 def _accuracies(trials: Sequence[Mapping[str, Any]], name: str) -> dict[int, float]:

@@ -76,11 +76,12 @@ from cnnjax import ops
 from cnnjax.config import setting
 from cnnjax.data import Rows, Spec
 from cnnjax.data.dataset import stratified_parts
+from cnnjax.data.folds import held_out
 from cnnjax.errors import UserError
 from cnnjax.layers import fan_in_uniform
 from cnnjax.models import ZipCodeNet
 from cnnjax.models.strategies import SIZE
-from cnnjax.sweeps import axis, chain, product
+from cnnjax.sweeps import grid, product
 from cnnjax.sweeps.axes import Changes
 from cnnjax.training import Plan, Task, cross_entropy, squared_error
 
@@ -117,9 +118,7 @@ def _ladder() -> dict[str, Changes]:
 
 
 ABLATIONS = {
-    "ladder": chain(
-        *(product((changes,), axis("seed", range(5))) for changes in _ladder().values())
-    ),
+    "ladder": product(tuple(_ladder().values()), grid(seed=range(5))),
 }
 _LOSSES = {"squared_error": squared_error, "cross_entropy": cross_entropy}
 _INITIAL = {"fan_in": fan_in_uniform(), "he": he_uniform()}
@@ -200,12 +199,7 @@ def rows(config: Config, labels: np.ndarray, splits: Rows) -> Rows:
     Raises:
         UserError: as many validation images as there are to learn from.
     """
-    learning = np.concatenate([splits["train"], splits["validation"]])
-    if config.validation >= len(learning):
-        raise UserError(
-            f"config.validation={config.validation}: leaves nothing to train on of the "
-            f"{len(learning):,} images that are not for testing"
-        )
+    learning = held_out(splits, config.validation)
     train = min(config.train, len(learning) - config.validation)
     validation, train = _draw(labels, learning, (config.validation, train), config.seed)
     (test,) = _draw(labels, splits["test"], (min(config.test, len(splits["test"])),), config.seed)
@@ -238,29 +232,13 @@ def report(trials: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
 def _rungs(trials: Sequence[Mapping[str, Any]]) -> list[Any]:
     """A sweep's rows as :class:`cnnjax.reports.ladder.Rung`; none if a row is on no rung."""
     from cnnjax.reports.ladder import Rung
+    from cnnjax.reports.statistics import by_name, errors
 
-    by_rung: dict[str, list[Mapping[str, Any]]] = {name: [] for name in RUNGS}
-    for trial in trials:
-        changes = {path: v for path, v in trial["changes"].items() if path != "seed"}
-        name = next((name for name, own in _ladder().items() if own == changes), None)
-        if name is None:
-            return []
-        by_rung[name].append(trial)
     return [
-        Rung(name, own[0]["config"]["epochs"], _errors(own, "test"), _errors(own, "train"),
-             PUBLISHED[name])
-        for name, own in by_rung.items()
+        Rung(name, own[0]["config"]["epochs"], errors(own), errors(own, "train"), PUBLISHED[name])
+        for name, own in (by_name(_ladder(), trials) or {}).items()
         if own
-    ]  # fmt: skip
-
-
-def _errors(trials: Sequence[Mapping[str, Any]], split: str) -> dict[int, float]:
-    """Seed -> error in percent, of finished trials."""
-    return {
-        trial["config"]["seed"]: 100 * (1 - trial[split]["accuracy"])
-        for trial in trials
-        if trial["status"] == "finished"
-    }
+    ]
 
 
 def _draw(

@@ -74,6 +74,21 @@ def fold_rows(labels: np.ndarray, fold: int, folds: int, seed: int) -> Rows:
     return {"train": others[train], "validation": others[validation], "test": parts[fold]}
 
 
+def held_out(splits: Rows, validation: int) -> np.ndarray:
+    """The rows int64[n] that are not for testing, of which ``validation`` are to be held out.
+
+    Raises:
+        UserError: that leaves nothing to train on.
+    """
+    learning = np.concatenate([splits["train"], splits["validation"]])
+    if validation >= len(learning):
+        raise UserError(
+            f"config.validation={validation}: leaves nothing to train on of the "
+            f"{len(learning):,} images that are not for testing"
+        )
+    return learning
+
+
 def pool(splits: Mapping[str, Split]) -> tuple[Split, Rows]:
     """All examples, those of train, then validation, then test; and where each split's are.
 

@@ -182,42 +182,6 @@ class ModernLeNet(nn.Module):
         return logits, {"C1": c1, "S2": s2, "C3": c3, "S4": s4, "F5": f5, "logits": logits}
 
 
-class DeepLeNet(nn.Module):
-    """28x28 -> C1 24@24x24 -> S2 24@12x12 -> C3 48@10x10 -> C4 48@8x8 -> S5 48@4x4 -> F6 128 -> 10.
-
-    As :class:`ModernLeNet`, with two 3x3 convolutions in place of the second 5x5: one layer more,
-    for two thirds of the arithmetic and less than half of the parameters, 131,546 on 28x28x1.
-
-    Attributes:
-        classes: K, the number of outputs.
-        maps: feature maps of C1, of C3 and of C4.
-        hidden: units of F6.
-        dtype: of the computation; parameters and logits are float32.
-    """
-
-    classes: int = 10
-    maps: tuple[int, int, int] = (24, 48, 48)
-    hidden: int = 128
-    dtype: Any = None
-
-    @nn.compact
-    def __call__(
-        self, inputs: jax.Array, *, dropout: Dropout | None = None
-    ) -> tuple[jax.Array, Features]:
-        _check_size(inputs, smallest=16)
-        arguments = {"kernel_init": nn.initializers.he_normal(), "dtype": self.dtype}
-        s2, c1 = ConvPool(self.maps[0], 5, **arguments, name="C1")(inputs)
-        c3 = nn.relu(Conv(self.maps[1], 3, **arguments, name="C3")(s2))
-        s5, c4 = ConvPool(self.maps[2], 3, **arguments, name="C4")(c3)
-        f6 = nn.relu(nn.Dense(self.hidden, **arguments, name="F6")(s5.reshape(s5.shape[0], -1)))
-        kept = f6 if dropout is None else dropout(f6)
-        logits = nn.Dense(self.classes, dtype=self.dtype, name="output")(kept)
-        logits = logits.astype(jnp.float32)
-        return logits, {
-            "C1": c1, "S2": s2, "C3": c3, "C4": c4, "S5": s5, "F6": f6, "logits": logits,
-        }  # fmt: skip
-
-
 def _check_size(inputs: jax.Array, smallest: int) -> None:
     if inputs.ndim != 4 or min(inputs.shape[1:3]) < smallest:
         raise ValueError(

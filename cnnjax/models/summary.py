@@ -21,6 +21,12 @@ class LayerSummary:
     connections: int
 
 
+def totals(model: nn.Module, inputs: tuple[int, ...]) -> tuple[int, int]:
+    """Connections and trained parameters of all layers, as :func:`summarize` counts them."""
+    layers = summarize(model, inputs)
+    return sum(layer.connections for layer in layers), sum(layer.parameters for layer in layers)
+
+
 def summarize(model: nn.Module, inputs: tuple[int, ...]) -> list[LayerSummary]:
     """The layers of ``model`` on an input of shape ``inputs`` (without N), in order of use.
 

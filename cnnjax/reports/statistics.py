@@ -48,6 +48,32 @@ def summarize(values: Sequence[float]) -> Summary:
     return Summary(count, mean, sd, least, most, mean - half, mean + half)
 
 
+def by_name(
+    settings: Mapping[str, Mapping[str, Any]], rows: Sequence[Mapping[str, Any]]
+) -> dict[str, list[Mapping[str, Any]]] | None:
+    """The rows of each setting: name -> those that change just that, apart from the seed.
+
+    None if a row has another setting.
+    """
+    found: dict[str, list[Mapping[str, Any]]] = {name: [] for name in settings}
+    for row in rows:
+        changes = {path: value for path, value in row["changes"].items() if path != "seed"}
+        name = next((name for name, own in settings.items() if own == changes), None)
+        if name is None:
+            return None
+        found[name].append(row)
+    return found
+
+
+def errors(rows: Sequence[Mapping[str, Any]], split: str = "test") -> dict[int, float]:
+    """Seed -> error on ``split`` in percent, of the finished rows."""
+    return {
+        row["config"]["seed"]: 100 * (1 - row[split]["accuracy"])
+        for row in rows
+        if row["status"] == "finished"
+    }
+
+
 @dataclasses.dataclass(frozen=True)
 class Comparison:
     """A paired comparison: mean difference, and p of the two-sided t-test (None for one pair)."""
