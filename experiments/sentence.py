@@ -275,8 +275,12 @@ def _initial_table(
     from cnnjax.pretrained.vectors import range_of_unknown
 
     known = _vectors(config.vectors, vocabulary) if config.vectors else None
-    bound = range_of_unknown(known, config.embedding, config.unknown)
-    table = symmetric_uniform(bound)(key, shape, dtype)
+    if known is not None and known.table.shape[1] != config.embedding:
+        raise UserError(
+            f"{config.vectors}: its vectors have {known.table.shape[1]} elements and "
+            f"config.embedding is {config.embedding}"
+        )
+    table = symmetric_uniform(range_of_unknown(known, config.unknown))(key, shape, dtype)
     if known is not None:
         table = jnp.where(known.found[:, None], known.table.astype(dtype), table)
     return table.at[0].set(0)

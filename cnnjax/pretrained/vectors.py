@@ -111,7 +111,12 @@ def initial_table(
     Raises:
         UserError: vectors of another size.
     """
-    limit = range_of_unknown(vectors, size, unknown)
+    if vectors is not None and vectors.table.shape[1] != size:
+        raise UserError(
+            f"{vectors.source}: its vectors have {vectors.table.shape[1]} dimensions; the "
+            f"model's embeddings have {size}"
+        )
+    limit = range_of_unknown(vectors, unknown)
     random = np.random.RandomState(seed)
     table = random.uniform(-limit, limit, (len(vocabulary), size)).astype(np.float32)
     if vectors is not None:
@@ -120,25 +125,13 @@ def initial_table(
     return table
 
 
-def range_of_unknown(
-    vectors: Vectors | None, size: int, unknown: Literal["uniform", "variance"]
-) -> float:
+def range_of_unknown(vectors: Vectors | None, unknown: Literal["uniform", "variance"]) -> float:
     """The range ± in which words without a vector are drawn; arguments as in
     :func:`initial_table`.
-
-    Raises:
-        UserError: vectors of another size.
     """
-    if vectors is None:
+    if vectors is None or unknown == "uniform":
         return _RANGE
-    if vectors.table.shape[1] != size:
-        raise UserError(
-            f"{vectors.source}: its vectors have {vectors.table.shape[1]} dimensions; the "
-            f"model's embeddings have {size} (config.embedding)"
-        )
-    if unknown == "variance":
-        return float(np.sqrt(3 * vectors.table[vectors.found].var(dtype=np.float64)))
-    return _RANGE
+    return float(np.sqrt(3 * vectors.table[vectors.found].var(dtype=np.float64)))
 
 
 def coverage(vectors: Vectors, splits: Mapping[str, Mapping[str, np.ndarray]]) -> Coverage:
