@@ -76,7 +76,9 @@ ABLATIONS = {
     "pooling": tuple(
         changes | {"seed": seed}
         for changes in chain(
-            axis("pooling", ("max", "mean")), grid(pooling=("k_max",), k=(5, 10, 15, 20))
+            axis("pooling", ("max", "mean")),
+            grid(pooling=("k_max",), k=(5, 10, 15, 20)),
+            grid(pooling=("local_max",), pool_size=(3, 10, 20, 30)),
         )
         for seed in range(3)
     ),
@@ -114,6 +116,7 @@ class Config:
     activation: Activation = setting("relu", "function of a feature")
     pooling: Pooling = setting("max", "over time")
     k: int = setting(1, "how many values k_max keeps", minimum=1)
+    pool_size: int = setting(10, "positions that share a maximum with local_max", minimum=1)
     epochs: int = setting(25, "passes over the training split", minimum=1)
     batch_size: int = setting(50, "sentences in an update", minimum=1)
     seed: int = setting(
@@ -175,6 +178,7 @@ def assemble(config: Config, spec: Spec) -> Task:
             activation=config.activation,
             pooling=config.pooling,
             k=config.k,
+            pool_size=config.pool_size,
             table_init=functools.partial(_initial_table, config, spec.vocabulary),
         ),
         optimizer=functools.partial(_optimizer, fixed),
@@ -184,7 +188,7 @@ def assemble(config: Config, spec: Spec) -> Task:
             fixed=(fixed,) if fixed else (),
             idle=lambda average, steps, hparams: average * hparams.rho**steps,
             columns=None
-            if config.pooling == "mean"
+            if config.pooling in ("mean", "local_max")
             else functools.partial(_columns, max(config.windows) + k - 1),
         ),
     )

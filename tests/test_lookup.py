@@ -195,8 +195,14 @@ def test_every_batch_fits_its_size():
 
 @pytest.mark.parametrize(
     "changes",
-    [{}, {"windows": (1, 6)}, {"pooling": "k_max", "k": 3}, {"pooling": "mean"}],
-    ids=["1-max", "other windows", "k-max", "mean"],
+    [
+        {},
+        {"windows": (1, 6)},
+        {"pooling": "k_max", "k": 3},
+        {"pooling": "local_max"},
+        {"pooling": "mean"},
+    ],
+    ids=["1-max", "other windows", "k-max", "local max", "mean"],
 )
 def test_logits_do_not_depend_on_the_columns_that_are_cut(changes):
     """A window wholly in padding takes part as before; biases let it win."""

@@ -53,6 +53,7 @@ def test_convolution_over_time_by_hand():
     ("changes", "pooled"),
     [
         ({"pooling": "k_max", "k": 3}, [2.5, 1.5, 1.5, 1.0, 1.0, 1.0]),
+        ({"pooling": "local_max", "pool_size": 3}, [2.5, 1.5, 0.5, 1.0, 1.0, 1.0]),
         ({"pooling": "mean"}, [(0.5 + 2.5 + 1.5 + 1.5 + 0.5 + 0.5) / 7, 4 / 7]),
         ({"activation": "identity", "pooling": "mean"}, [0.5, 1 - 18 / 7]),
         ({"activation": "cube"}, [2.5**3, 1.0]),

@@ -14,7 +14,7 @@ from cnnjax.models.lenet import Dropout
 
 Variant = Literal["rand", "static", "nonstatic", "multichannel"]
 Activation = Literal["relu", "tanh", "sigmoid", "softplus", "cube", "identity"]
-Pooling = Literal["max", "k_max", "mean"]
+Pooling = Literal["max", "k_max", "local_max", "mean"]
 
 # None of them ever decreases: the maximum over time may be taken before them.
 ACTIVATIONS: Mapping[str, Callable[[jax.Array], jax.Array]] = {
@@ -34,7 +34,8 @@ class SentenceCNN(nn.Module):
     int32[N, F], the position of the first word of the window with a map's largest value (of equals
     the first; -1 where it lies wholly in padding); "pooled" float32[N, P], what the output layer
     sees, the windows in their order; "logits".  P is F for every window, k * F with ``"k_max"``,
-    whose k values of a map stand next to each other in the order of the sentence.
+    whose k values of a map stand next to each other in the order of the sentence, as do the maxima
+    of its parts with ``"local_max"``.
 
     Id 0 is padding, which takes part in the pooling like a word.
 
@@ -49,8 +50,10 @@ class SentenceCNN(nn.Module):
         windows: words that a filter sees, different ones.
         maps: F, filters of every window.
         activation: function of convolution and bias, a name in :data:`ACTIVATIONS`.
-        pooling: over time: ``"max"``, ``"mean"``, or the ``k`` largest in their order, ``"k_max"``.
+        pooling: over time: ``"max"``, ``"mean"``, the ``k`` largest in their order, ``"k_max"``, or
+            the maximum of every ``pool_size`` positions side by side, ``"local_max"``.
         k: with ``"k_max"``.
+        pool_size: with ``"local_max"``; the last may be shorter.
         table_init: initialiser of the table float[V, E]; row 0 should be zero.
 
     Raises:
@@ -69,6 +72,7 @@ class SentenceCNN(nn.Module):
     activation: Activation = "relu"
     pooling: Pooling = "max"
     k: int = 1
+    pool_size: int = 10
     table_init: Callable[..., Any] = symmetric_uniform(0.25)
 
     @nn.compact
@@ -105,9 +109,13 @@ class SentenceCNN(nn.Module):
             maps = function(ops.add_bias(y, bias))
             if self.pooling == "mean":
                 pooled.append(maps.mean(axis=1))
+                continue
+            if self.pooling == "k_max":
+                best = ops.k_max_over_time(maps, self.k)
             else:
-                best = ops.k_max_over_time(maps, self.k).swapaxes(1, 2)
-                pooled.append(best.reshape(len(ids), -1))
+                rest = -maps.shape[1] % self.pool_size
+                best = ops.max_pool(maps, self.pool_size, padding=((0, rest),))
+            pooled.append(best.swapaxes(1, 2).reshape(len(ids), -1))
         return jnp.concatenate(pooled, axis=1), winners
 
     def _check(self, inputs: jax.Array) -> None:
