@@ -179,6 +179,15 @@ def test_ladder_by_hand():
     assert sizes_of(inputs, needed, [(np.array([1, 30]), np.ones(2))], steps) == [steps[1]]
 
 
+def test_a_batch_with_more_words_than_its_class_expects_has_not_the_largest_size():
+    inputs = np.random.RandomState(0).randint(1, 1000, (400, 30)).astype(np.int32)
+    steps = ladder(inputs, np.full(400, 30), 50)
+    expected, ample, largest = (size.rows for size in steps)
+    assert [size.columns for size in steps] == [30, 30, 30]
+    # Some 774 of the 999 words are in 50 sentences of 30, give or take 13.
+    assert 774 + 2 * 13 <= expected < 850 < ample < largest == 1000
+
+
 def test_every_batch_fits_its_size():
     task, train = small_task(), splits()["train"]
     order = Order(task, train["inputs"], Plan(epochs=1, batch_size=8), Devices("single"))

@@ -7,8 +7,8 @@ import numpy as np
 
 _CLASSES = 4  # of sentences by length, about equally many in each
 _COLUMN_STEP = 8
-_ROW_STEP = 64
-_SPARE = 2.0  # standard deviations
+_ROW_STEP = 32
+_SPARE, _AMPLE = 2.0, 10.0  # standard deviations
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Size:
 
 
 def ladder(inputs: np.ndarray, needed: np.ndarray, batch_size: int) -> tuple[Size, ...]:
-    """The sizes that batches come in: one for each class of lengths, and the largest possible.
+    """The sizes that batches come in: one for each class of lengths, and two for what exceeds them.
 
     Args:
         inputs: ids int[N, T].
@@ -34,20 +34,27 @@ def ladder(inputs: np.ndarray, needed: np.ndarray, batch_size: int) -> tuple[Siz
 
     Returns:
         Growing sizes.  A class has the rows that its batches are expected to look up, and some to
-        spare; a batch that needs more has the next size.  Both numbers are rounded up, so that
-        nearly the same data have the same sizes.
+        spare; a batch that needs more has the next size.  The last but one has many to spare and
+        the last all that are possible, several times as many.  Both numbers are rounded up, so
+        that nearly the same data have the same sizes.
     """
     length = inputs.shape[1]
     most = (batch_size + 1) * length + 1  # one more: what fills a batch up is looked up, too
     largest = Size(length, min(most, int(inputs.max(initial=0)) + 1))
     quantiles = np.quantile(needed, np.arange(1, _CLASSES + 1) / _CLASSES, method="higher")
+    classes = np.unique(np.minimum(_rounded(quantiles, _COLUMN_STEP), length))
+
+    def size(columns: int, members: np.ndarray, spare: float) -> Size:
+        rows = int(_rounded(_expected_rows(members, batch_size, spare), _ROW_STEP))
+        return Size(int(columns), min(rows, largest.rows))
+
     sizes, below = [], 0
-    for columns in np.unique(np.minimum(_rounded(quantiles, _COLUMN_STEP), length)):
+    for columns in classes:
         members = inputs[(needed > below) & (needed <= columns)]
-        rows = int(_rounded(_expected_rows(members, batch_size), _ROW_STEP))
-        sizes.append(Size(int(columns), min(rows, largest.rows)))
+        sizes.append(size(columns, members, _SPARE))
         below = columns
-    return (*sizes, largest)
+    ample = size(classes[-1], members, _AMPLE)
+    return tuple(dict.fromkeys((*sizes, ample, largest)))  # small data have some of them equal
 
 
 def sizes_of(
@@ -77,13 +84,16 @@ def sizes_of(
     return found
 
 
-def _expected_rows(inputs: np.ndarray, batch_size: int) -> float:
-    """How many different ids a batch drawn from ``inputs`` has, with 0 and some to spare."""
+def _expected_rows(inputs: np.ndarray, batch_size: int, spare: float) -> float:
+    """How many different ids a batch drawn from ``inputs`` has, with 0 and some to spare.
+
+    Those are ``spare`` standard deviations, as if words came independently of each other.
+    """
     count, ids = len(inputs), int(inputs.max(initial=0)) + 1
     pairs = np.unique(inputs + np.arange(count)[:, None] * ids)
     share = np.bincount(pairs % ids, minlength=ids)[1:] / count
     present = 1 - (1 - share) ** batch_size
-    return 1 + present.sum() + _SPARE * np.sqrt((present * (1 - present)).sum())
+    return 1 + present.sum() + spare * np.sqrt((present * (1 - present)).sum())
 
 
 def _rounded(values: np.ndarray | float, step: int) -> np.ndarray:
