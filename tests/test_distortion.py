@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from cnnjax import ops
+from tests.agreement import assert_is_plain, lowered
 
 SIZE = 9
 IMAGES = np.random.default_rng(0).uniform(0, 1, (3, SIZE, SIZE, 2)).astype(np.float32)
@@ -49,6 +50,14 @@ def test_shearing_moves_rows_against_each_other():
         kept = slice(max(0, -d), SIZE - max(0, d))
         source = slice(max(0, d), SIZE - max(0, -d))
         np.testing.assert_allclose(found[:, row, kept], IMAGES[:, row, source], atol=1e-5)
+
+
+def test_the_lowering_for_the_cpu_is_the_plain_one_image_after_another():
+    matrices = np.eye(2) + np.random.default_rng(1).normal(0, 0.1, (3, 2, 2))
+    distort = lambda images: ops.warp(images, matrices.astype(images.dtype), jnp.ones((3, 2)))
+    assert_is_plain(distort, IMAGES.shape)
+    assert "while" in lowered(distort, (IMAGES,), "cpu")
+    assert "while" not in lowered(distort, (IMAGES,), "cuda")
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,8 @@ import numpy as np
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
+from cnnjax.ops.lowerings import choose
+
 _CONTROLS = 6  # points along each axis that are moved at random
 
 
@@ -42,7 +44,11 @@ def warp(
         at += displacements
     read = functools.partial(map_coordinates, order=1, mode="constant", cval=background)
     channels = jax.vmap(read, in_axes=(-1, None), out_axes=-1)
-    return jax.vmap(channels)(images, at).astype(images.dtype)
+    # On CPU one image after another: XLA fuses what it makes of all at once into each of its
+    # readers, which compute it anew (0.9 of the 2.5 ms of a step of LeNet-5 on 16 images).
+    one_by_one = lambda *all_images: lax.map(lambda each: channels(*each), all_images)
+    warped = choose(images, at, cpu=one_by_one, plain=jax.vmap(channels))
+    return warped.astype(images.dtype)
 
 
 def random_warp(
