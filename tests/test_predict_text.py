@@ -57,6 +57,17 @@ def test_only_the_three_largest_and_none_in_padding():
     assert [share for _, share in ngrams] == [5, 4, 3]
 
 
+def test_windows_with_the_same_words_are_one_ngram():
+    """At the end of a sentence a longer window sees the same words, and padding."""
+    ids = np.array([[0, 3, 4, 0, 0]])
+    winners = {2: np.array([[1, 2]]), 3: np.array([[0, 1]]), 4: np.array([[1, 0]])}
+    features = {"winners": winners, "pooled": np.ones((1, 6), np.float32)}
+    kernel = np.array([[1, -1], [16, -16], [2, -2], [4, -4], [8, -8], [0, 0]], np.float32)
+    (ngrams,) = deciding_ngrams(ids, VOCABULARY, features, kernel, np.array([0]))
+    both, last = " ".join(VOCABULARY[3:5]), VOCABULARY[4]
+    assert ngrams == [(last, 16), (both, 15)]
+
+
 @pytest.mark.parametrize("shift", [0.0, 3.5])
 def test_what_is_added_to_every_class_decides_nothing(shift):
     random = np.random.RandomState(0)

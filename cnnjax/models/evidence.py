@@ -20,9 +20,9 @@ def deciding_ngrams(
 
     After max pooling the logit of class k is a bias and a sum over filters, pooled value times
     weight.  A filter's share is credited to the window where it has its largest value; the shares
-    of all filters that chose the same window are added up.  The weight is taken against the mean
-    of all classes': what is added to all logits alike decides nothing.  Windows wholly in padding
-    are left out.
+    of all filters whose windows have the same words are added up, also where one of them reaches
+    further into padding.  The weight is taken against the mean of all classes': what is added to
+    all logits alike decides nothing.  Windows wholly in padding are left out.
 
     Args:
         ids: int32[N, T], the sentences.
@@ -45,16 +45,13 @@ def deciding_ngrams(
     shares = np.asarray(features["pooled"]) * against
     answers = []
     for row, at, share in zip(ids, positions, shares, strict=True):
-        total: dict[tuple[int, int], float] = {}
+        total: dict[tuple[int, ...], float] = {}  # by the positions of the words
         for start, window, value in zip(at.tolist(), windows.tolist(), share.tolist(), strict=True):
             if start >= 0:
-                total[start, window] = total.get((start, window), 0.0) + value
+                spot = tuple(start + i for i in np.flatnonzero(row[start : start + window]).tolist())
+                total[spot] = total.get(spot, 0.0) + value
         best = sorted((spot for spot in total if total[spot] > 0), key=lambda spot: -total[spot])
         answers.append(
-            [
-                (" ".join(vocabulary[i] for i in row[start : start + window] if i), total[spot])
-                for spot in best[:count]
-                for start, window in [spot]
-            ]
+            [(" ".join(vocabulary[row[i]] for i in spot), total[spot]) for spot in best[:count]]
         )
     return answers
