@@ -6,8 +6,7 @@ import os
 import statistics
 import subprocess
 import sys
-import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -17,12 +16,12 @@ from benchmarks import sentence_steps, torch_sentence
 from benchmarks.circumstances import circumstances
 from benchmarks.contestants import require_agreement
 from benchmarks.sentence_steps import BATCH, VARIANTS, Contestant, Data
-from benchmarks.side_by_side import Times, fastest, interleave, ratio
+from benchmarks.side_by_side import fastest, interleave, ratio
 from benchmarks.speed_tables import sentence_line
 from benchmarks.tables import RESULTS
 from cnnjax.directory import write_json
 
-_STEPS, _ROUNDS, _EPOCHS = 30, 5, 1
+_STEPS, _ROUNDS, _EPOCHS = 30, 5, 3
 
 
 def measure(manual_dir: str | None) -> None:
@@ -55,9 +54,9 @@ def _row(variant: str, words: int, examples: Data, manual_dir: str | None) -> di
     )
     times = {name: [t / _STEPS for t in values] for name, values in times.items()}
     best = fastest(times, torch_sentence.VARIANTS)
-    epoch = _epochs(
-        {name: runs[name] for name in ("cnnjax", best, "by length")}, len(examples["labels"])
-    )
+    steps = -(-len(examples["labels"]) // BATCH)
+    whole = {name: functools.partial(runs[name], steps) for name in ("cnnjax", best, "by length")}
+    epoch = interleave(whole, rounds=_EPOCHS, seconds=0)
     return {
         "variant": variant,
         "torch_variant": best,
@@ -109,16 +108,6 @@ def _require_agreement(variant: str, words: int, examples: Data) -> None:
             params, one, static=variant == "static", variant=name, dropout=False
         )
     require_agreement(variant, {name: [run(1) for _ in range(4)] for name, run in runs.items()})
-
-
-def _epochs(runs: Mapping[str, Contestant], sentences: int) -> Times:
-    times: Times = {name: [] for name in runs}
-    for _ in range(_EPOCHS):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run(-(-sentences // BATCH))
-            times[name].append(time.perf_counter() - start)
-    return times
 
 
 def _peak(library: str, variant: str, manual_dir: str | None) -> float:
