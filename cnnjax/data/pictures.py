@@ -4,11 +4,38 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax.data.images.decoding import opened
+from cnnjax.data.images.decoding import ENDINGS, opened
+from cnnjax.data.images.folders import files_in, images_of
 from cnnjax.data.images.views import VIEWS
-from cnnjax.errors import UserError, reason
+from cnnjax.errors import UserError, reason, system_reason
 
 _ARRAYS = {".npy", ".npz"}
+
+
+def expand(path: Path) -> tuple[list[Path], list[Path]]:
+    """The images in a folder and below it, and the files that are none by their names.
+
+    Raises:
+        UserError: it has no image, or cannot be read.
+    """
+    try:
+        images, others = images_of(files_in(path))
+    except OSError as error:
+        raise UserError(f"--inputs={system_reason(error, path)}") from None
+    if not images:
+        raise UserError(
+            f"--inputs={path}: the folder holds no image; names of images end in "
+            f"{', '.join(ENDINGS)}"
+        )
+    return images, others
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; what the system refuses is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
 
 
 def read(path: Path, shape: tuple[int, ...], view: str = "stretched") -> np.ndarray:

@@ -54,20 +54,20 @@ def load(name: str, data_dir: Path | None, manual_dir: Path | None) -> DataSet:
         _require_same(name, classes, tuple(found), folder)
         first = len(paths)
         for label, members in enumerate(found.values()):
-            images = [path for path in members if path.name.lower().endswith(ENDINGS)]
+            images, others = images_of(members)
             if not images:
                 raise UserError(
                     f"{name}: its class {folder / classes[label]} holds no image; names of images "
                     f"end in {', '.join(ENDINGS)}"
                 )
-            skipped += [str(path.relative_to(root)) for path in members if path not in set(images)]
+            skipped += [str(path.relative_to(root)) for path in others]
             paths += images
             labels += [label] * len(images)
         rows[split] = np.arange(first, len(paths))
     inputs = ImageFiles(paths, inspected(name, paths, data_dir), size)
     all_labels = np.array(labels, np.int32)
     rows, how = _three_splits(rows, all_labels)
-    source = f"{root} ({_listed('skipped, as no image by its name', skipped)})" if skipped else root
+    source = f"{root} ({listed('skipped, as no image by its name', skipped)})" if skipped else root
     return DataSet(
         name=name,
         splits={split: take(inputs, all_labels, chosen) for split, chosen in rows.items()},
@@ -109,7 +109,7 @@ def _split_folders(name: str, root: Path) -> dict[str, Path]:
     others = [folder.name for folder in inside if folder not in folders.values()]
     if "train" not in folders or len(folders) == 1 or others:
         raise UserError(
-            f"{name}: has {_listed('the folders', [f.name for f in inside])}; expected are train "
+            f"{name}: has {listed('the folders', [f.name for f in inside])}; expected are train "
             f"and val or test, each with one folder a class, or one folder a class"
         )
     return {split: folders[split] for split in ("train", "validation", "test") if split in folders}
@@ -121,7 +121,7 @@ def _classes(name: str, folder: Path) -> dict[str, list[Path]]:
     if len(classes) < 2:
         found = f"the one class {classes[0].name!r}" if classes else "no folder that is a class"
         raise UserError(f"{name}: {folder} has {found}; at least two are expected, a folder each")
-    return {one.name: _files(one) for one in classes}
+    return {one.name: files_in(one) for one in classes}
 
 
 def _folders(folder: Path) -> list[Path]:
@@ -129,7 +129,8 @@ def _folders(folder: Path) -> list[Path]:
     return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(hidden))
 
 
-def _files(folder: Path) -> list[Path]:
+def files_in(folder: Path) -> list[Path]:
+    """All files in a folder and below it but hidden ones, in order."""
     return sorted(
         Path(place, file)
         for place, _, files in os.walk(folder, followlinks=True)
@@ -138,11 +139,17 @@ def _files(folder: Path) -> list[Path]:
     )
 
 
+def images_of(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:
+    """Those that are images by their names, and the others."""
+    images = [path for path in paths if path.name.lower().endswith(ENDINGS)]
+    return images, [path for path in paths if not path.name.lower().endswith(ENDINGS)]
+
+
 def _require_same(name: str, classes: Sequence[str], others: Sequence[str], folder: Path) -> None:
     if tuple(classes) == tuple(others):
         return
     new, missing = sorted({*others} - {*classes}), sorted({*classes} - {*others})
-    parts = [_listed("lacks", missing)] * bool(missing) + [_listed("has", new)] * bool(new)
+    parts = [listed("lacks", missing)] * bool(missing) + [listed("has", new)] * bool(new)
     raise UserError(
         f"{name}: {folder} has other classes than train: it {' and '.join(parts)}; every split "
         f"must have the same"
@@ -169,6 +176,7 @@ def _three_splits(
     return {"train": train[rest], "validation": train[validation], "test": held_out}, how
 
 
-def _listed(what: str, names: Sequence[str]) -> str:
+def listed(what: str, names: Sequence[object]) -> str:
+    """``what: a, b, c and 3 more``."""
     more = f" and {len(names) - _SHOWN:,} more" if len(names) > _SHOWN else ""
-    return f"{what}: {', '.join(names[:_SHOWN])}{more}" if names else f"{what}: none"
+    return f"{what}: {', '.join(map(str, names[:_SHOWN]))}{more}" if names else f"{what}: none"
