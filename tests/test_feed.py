@@ -1,6 +1,9 @@
 """Training on inputs that are brought to the devices batch by batch: the same, in little memory."""
 
 import dataclasses
+import os
+import subprocess
+import sys
 import time
 
 import jax
@@ -192,3 +195,26 @@ def test_an_error_while_a_batch_is_made_ends_training(shapes, crops, tmp_path):
     own.splits["train"]["inputs"].paths[5].write_bytes(b"")
     with pytest.raises(UserError, match="cannot be read as an image"):
         run(own.splits, crops)
+
+
+def test_memory_stays_bounded(tmp_path):
+    """Of images that are 120 MB when they are decoded, 8 MB are kept."""
+    folder = image_folders.write(tmp_path / "images", {"": 1})
+    for original in list(folder.rglob("*.jpg")):
+        for number in range(1, 267):
+            os.link(original, original.with_name(f"{number:03}.jpg"))
+
+    def growth(kept):
+        arguments = [folder, tmp_path / "data", kept]
+        child = subprocess.run(
+            [sys.executable, "-m", "tests.feed_child", *map(str, arguments)],
+            capture_output=True, text=True, check=True,
+        )  # fmt: skip
+        _, decoded, _, grown = child.stdout.split()
+        return int(decoded), int(grown)
+
+    decoded, streamed = growth(8 << 20)
+    _, whole = growth(1 << 30)
+    assert decoded > 115e6
+    assert whole > 0.7 * decoded  # the measure sees it
+    assert streamed < 60e6  # those, and the batches on their way
