@@ -37,7 +37,7 @@ def opened(path: Path, content: bytes | None = None) -> Iterator["Image"]:
     Raises:
         UserError: there is no such file, or what is read inside the ``with`` is damaged.
     """
-    from PIL import Image
+    from PIL import Image, UnidentifiedImageError
 
     try:
         with Image.open(path if content is None else io.BytesIO(content)) as image:
@@ -47,7 +47,8 @@ def opened(path: Path, content: bytes | None = None) -> Iterator["Image"]:
     except FileNotFoundError:
         raise UserError(f"{path}: there is no such file") from None
     except Exception as error:  # damaged bytes make the decoders raise whatever they happen to
-        why = reason(error).replace(repr(path), "its content")
+        unknown = isinstance(error, UnidentifiedImageError)
+        why = "it has no known format" if unknown else reason(error)
         raise UserError(f"{path}: cannot be read as an image ({why})") from None
 
 

@@ -29,6 +29,7 @@ def load(name: str, data_dir: Path | None, manual_dir: Path | None) -> DataSet:
     same classes as folders, or it has these itself.  Images are the files in a class's folder and
     the folders below it whose names end as images do (as for torchvision's ``ImageFolder``); each
     of them must be one that can be decoded.  All others are skipped, which is reported.
+    Transparent ones lie on white (for torchvision they have the colours that nobody sees).
 
     The splits: where there is no ``test``, ``val`` is the test split, as in reports of data sets
     that have only this one.  Where there is no validation split then, 10 % of every class of
