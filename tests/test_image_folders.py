@@ -7,7 +7,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+import experiments
 from cnnjax import data
+from cnnjax.command_line import main
 from cnnjax.data.folds import fold_rows, pool
 from cnnjax.data.images import decoding, inspection
 from cnnjax.data.images import files as image_files
@@ -207,6 +209,16 @@ def test_tiny_sizes_are_refused(shapes, tmp_path, end):
 @pytest.mark.parametrize("place", ["", "nowhere", "nowhere:64"])
 def test_no_folder(tmp_path, place):
     refused(lambda: data.load(f"folder:{place}", tmp_path), "there is no folder", "folder:PATH")
+
+
+def test_the_command_line_says_it_in_one_line(capsys, own):
+    truncate(own / "val" / "red" / "01.jpg")
+    argv = ["--experiment=lenet", f"--config.dataset=folder:{own}:28"]
+    assert main(experiments, argv) == 2
+    captured = capsys.readouterr().err.splitlines()
+    assert "checking 39 images" in captured[0]
+    assert captured[1].startswith(f"error: folder:{own}:28: {own / 'val' / 'red' / '01.jpg'}: ")
+    assert len(captured) == 2
 
 
 def test_a_file_that_goes_away_is_named(own, tmp_path):

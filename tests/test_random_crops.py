@@ -133,8 +133,8 @@ def test_a_view_is_a_function_of_seed_epoch_and_file(inputs, monkeypatch):
     rows = np.array([11, 2, 2, 7])
     assert np.array_equal(np.asarray(inputs[rows].random_crops(3, 5)), whole[rows])
     assert np.array_equal(np.asarray(inputs.random_crops(3, 5)[rows]), whole[rows])
-    with concurrent.futures.ThreadPoolExecutor(1) as one:
-        monkeypatch.setattr(image_files, "threads", lambda: one)
+    with concurrent.futures.ThreadPoolExecutor(1) as one, monkeypatch.context() as patch:
+        patch.setattr(image_files, "threads", lambda: one)
         assert np.array_equal(np.asarray(inputs.random_crops(3, 5)), whole)
     for other in (inputs.random_crops(3, 6), inputs.random_crops(4, 5), inputs):
         different = (np.asarray(other) != whole).any((1, 2, 3))

@@ -82,12 +82,12 @@ def reduce(image: "Image", pixels: float, wanted: float) -> int:
     Returns:
         f, which is 8, 4, 2 or 1: the largest that leaves twice the pixels that are wanted.
     """
-    if image.format != "JPEG":
-        return 1
     factor = max(f for f in (1, 2, 4, 8) if f == 1 or pixels / f >= _REDUCED * wanted)
-    if factor > 1:
-        image.draft(None, (image.width // factor, image.height // factor))
-    return factor
+    if image.format != "JPEG" or factor == 1:
+        return 1
+    width = image.width
+    done = image.draft(None, (width // factor, image.height // factor))
+    return round(width / done[1][2]) if done else 1
 
 
 def _eight_bits(grey: np.ndarray) -> np.ndarray:
