@@ -1,9 +1,8 @@
-"""Train on the images of a folder in a process of its own, and print how its memory grew.
+"""Train on the images of a folder in a process of its own, and print how its memory grew, in MB.
 
 Arguments: the folder, its data directory, and how many bytes of decoded images may be kept.
 """
 
-import resource
 import sys
 
 import jax
@@ -12,6 +11,7 @@ import optax
 from flax import linen as nn
 from flax import struct
 
+from benchmarks.circumstances import peak_mb
 from cnnjax.data.images import files
 from cnnjax.training import Devices, Plan, Programs, Task, feed, fit
 
@@ -30,11 +30,6 @@ class Colour(nn.Module):
         return nn.Dense(3)(mean), {"mean": mean}
 
 
-def peak() -> int:
-    """Bytes of memory that this process has had at most."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
-
-
 def main(folder: str, data_dir: str, kept: int) -> None:
     files.KEPT_BYTES = feed.KEPT_BYTES = kept
     from cnnjax import data
@@ -47,7 +42,7 @@ def main(folder: str, data_dir: str, kept: int) -> None:
     )
     programs = Programs(task, Devices("single"))
     train = lambda some: fit(
-        task, some, Hparams(), Plan(epochs=2, batch_size=16), programs=programs
+        task, some, Hparams(), Plan(epochs=1, batch_size=16), programs=programs
     )
     few = {
         split: {name: array[:64] for name, array in part.items()} for split, part in splits.items()
@@ -55,11 +50,11 @@ def main(folder: str, data_dir: str, kept: int) -> None:
     for part in few.values():
         part["inputs"] = np.asarray(part["inputs"])
     train(few)  # compiles
-    before = peak()
+    before = peak_mb()
     fitted = train(splits)
     jax.block_until_ready(fitted.params)
     whole = sum(part["inputs"].nbytes for part in splits.values())
-    print("decoded", whole, "grown", peak() - before)
+    print("decoded", whole / 1e6, "grown", peak_mb() - before)
 
 
 if __name__ == "__main__":

@@ -211,10 +211,10 @@ def test_memory_stays_bounded(tmp_path):
             capture_output=True, text=True, check=True,
         )  # fmt: skip
         _, decoded, _, grown = child.stdout.split()
-        return int(decoded), int(grown)
+        return float(decoded), float(grown)
 
     decoded, streamed = growth(8 << 20)
     _, whole = growth(1 << 30)
-    assert decoded > 115e6
+    assert decoded > 115
     assert whole > 0.7 * decoded  # the measure sees it
-    assert streamed < 60e6  # those, and the batches on their way
+    assert streamed < 60  # those, and the batches on their way
