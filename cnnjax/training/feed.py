@@ -30,9 +30,8 @@ by a program of :meth:`cnnjax.training.Devices.program`."""
 
 def is_streamed(task: Task, inputs: Any) -> bool:
     """Whether ``inputs`` are brought to the devices batch by batch."""
-    if isinstance(inputs, np.ndarray | jax.Array):
-        return bool(task.views)
-    return bool(task.views) or inputs.nbytes > KEPT_BYTES
+    is_array = isinstance(inputs, np.ndarray | jax.Array)
+    return bool(task.views) or (not is_array and inputs.nbytes > KEPT_BYTES)
 
 
 class Feed:
