@@ -141,8 +141,8 @@ def _define(config: Any) -> flags.FlagValues:
     flags.DEFINE_list(
         "inputs",
         [],
-        "predict: image, .npy or .npz files, by commas; of sentences text files with one a line, "
-        "or - for standard input",
+        "predict: image, .npy or .npz files or folders of images, by commas; of sentences text "
+        "files with one a line, or - for standard input",
         **own,
     )
     flags.DEFINE_bool("explain", False, "predict: the three n-grams that decided", **own)

@@ -2,6 +2,7 @@
 
 import contextlib
 import fcntl
+import hashlib
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -80,6 +81,16 @@ class Directory:
         """Add one row to a .jsonl file."""
         with open(self.path / name, "a", encoding="utf-8") as file:
             file.write(json.dumps(row) + "\n")
+
+
+def checksums(directory: Path) -> bytes:
+    """The SHA-256 of every file below ``directory``, in the format of ``sha256sum -c``."""
+    lines = [
+        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(directory.parent)}\n"
+        for path in sorted(directory.rglob("*"))
+        if path.is_file()
+    ]
+    return "".join(lines).encode()
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -2,7 +2,7 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -12,6 +12,8 @@ import numpy as np
 
 from cnnjax import run
 from cnnjax.data import pictures, text
+from cnnjax.data.images.files import threads
+from cnnjax.data.images.folders import listed
 from cnnjax.data.text import files
 from cnnjax.errors import UserError, reason
 from cnnjax.models.evidence import NGram, deciding_ngrams
@@ -19,6 +21,24 @@ from cnnjax.run_directory import RunDirectory
 from cnnjax.training import Devices, predict
 
 STANDARD_INPUT = "-"
+
+
+_FILES_AT_ONCE = 256  # are in memory
+
+
+@dataclasses.dataclass(frozen=True)
+class Labelled:
+    """What the model says about a picture.
+
+    Attributes:
+        name: of its file, and of its place in that where it is an array.
+        seen: what the network sees of it, [H, W, C]; None where that is not kept.
+        probabilities: float32[K].
+    """
+
+    name: str
+    seen: np.ndarray | None
+    probabilities: np.ndarray
 
 
 @dataclasses.dataclass(frozen=True)
@@ -40,33 +60,62 @@ class Answer:
 
 
 def classify(
-    experiment: ModuleType, config: Any, places: run.Places, inputs: Sequence[Path]
-) -> list[tuple[str, list[tuple[str, float]]]]:
+    experiment: ModuleType,
+    config: Any,
+    places: run.Places,
+    inputs: Sequence[Path],
+    warn: Callable[[str], None] = lambda line: None,
+) -> Iterator[Labelled]:
     """Class probabilities for a user's pictures, by a finished run's model.
+
+    They are seen as the pictures of the data set that it was trained on.
 
     Args:
         experiment, config, places: of the run.
-        inputs: image or array files.
+        inputs: image or array files, or folders of images.
+        warn: is told of a file in a folder that cannot be read, which is skipped.
 
-    Returns:
-        For every picture its name and its (class, probability) pairs, most probable first.
+    Yields:
+        Every picture, as soon as it is labelled.
 
     Raises:
-        UserError: the run is not finished, or a file is no suitable picture.
+        UserError: the run is not finished, or a file named in ``inputs`` is no suitable picture.
     """
-    params, spec, _ = run.load_model(RunDirectory(places.workdir))
-    task = experiment.task(config, spec)
-    names, batches = [], []
+    params, spec, result = run.load_model(RunDirectory(places.workdir))
+    view = result["data"].get("view", "stretched")
+    logits_of = predict(experiment.task(config, spec), Devices("single"))
+
+    def read(path: Path) -> np.ndarray | UserError:
+        try:
+            return pictures.read(path, spec.shape, view)
+        except UserError as error:
+            return error
+
+    files: list[tuple[Path, bool]] = []  # and whether it was named itself
     for path in inputs:
-        batch = pictures.read(path, spec.shape)
-        batches.append(batch)
-        names += [str(path)] if len(batch) == 1 else [f"{path}[{i}]" for i in range(len(batch))]
-    logits = predict(task, Devices("single"))(params, np.concatenate(batches))
-    answers = []
-    for name, probabilities in zip(names, np.asarray(jax.nn.softmax(logits)), strict=True):
-        order = np.argsort(-probabilities)
-        answers.append((name, [(spec.classes[k], float(probabilities[k])) for k in order]))
-    return answers
+        if not pictures.is_folder(path):
+            files.append((path, True))
+            continue
+        images, others = pictures.expand(path)
+        files += [(image, False) for image in images]
+        if others:
+            warn(f"{path}: {listed('skipped, as no image by its name', others)}")
+    for first in range(0, len(files), _FILES_AT_ONCE):
+        names, batches = [], []
+        chunk = files[first : first + _FILES_AT_ONCE]
+        read_in_turn = threads().map(read, [path for path, _ in chunk])
+        for (path, is_named), batch in zip(chunk, read_in_turn, strict=True):
+            if isinstance(batch, UserError):
+                if is_named:
+                    raise batch
+                warn(f"skipped: {str(batch).removeprefix('--inputs=')}")
+                continue
+            batches.append(batch)
+            names += [str(path)] if len(batch) == 1 else [f"{path}[{i}]" for i in range(len(batch))]
+        if names:
+            seen = np.concatenate(batches)
+            probabilities = np.asarray(jax.nn.softmax(logits_of(params, seen)))
+            yield from map(Labelled, names, seen, probabilities)
 
 
 def classify_sentences(
@@ -104,17 +153,21 @@ def classify_sentences(
     for sentence, probabilities, why in zip(
         sentences, np.asarray(jax.nn.softmax(logits)), ngrams, strict=True
     ):
-        order = np.argsort(-probabilities)
         words = text.tokens(sentence, cleaning)
         answers.append(
             Answer(
                 sentence,
-                [(spec.classes[k], float(probabilities[k])) for k in order],
+                ranked(spec.classes, probabilities),
                 tuple(word for word in dict.fromkeys(words) if word not in known),
                 why,
             )
         )
     return answers
+
+
+def ranked(classes: Sequence[str], probabilities: np.ndarray) -> list[tuple[str, float]]:
+    """(class, probability) pairs, most probable first."""
+    return [(classes[k], float(probabilities[k])) for k in np.argsort(-probabilities)]
 
 
 def read_sentences(inputs: Sequence[str]) -> list[str]:

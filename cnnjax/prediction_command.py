@@ -1,5 +1,8 @@
 """What ``--mode=predict`` prints: labels for a user's pictures or sentences."""
 
+import dataclasses
+import functools
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from types import ModuleType
@@ -7,7 +10,7 @@ from typing import Any
 
 from cnnjax import run
 from cnnjax.errors import UserError
-from cnnjax.prediction import classify, classify_sentences, read_sentences
+from cnnjax.prediction import Labelled, classify, classify_sentences, ranked, read_sentences
 from cnnjax.run_directory import RunDirectory
 
 
@@ -19,11 +22,11 @@ def print_answers(
     words: Sequence[str],
     explain: bool,
 ) -> None:
-    """Label ``inputs`` by the finished run's model, one line each.
+    """Label ``inputs`` by the finished run's model, one line each; of pictures, with a report.
 
     Args:
         experiment, config, places: of the run.
-        inputs: files; where the model is one of sentences, text files or "-".
+        inputs: files, or folders of images; where the model is one of sentences, text files or "-".
         words: what else stands on the command line: sentences.
         explain: print the three n-grams that decided, and what they add to the class's logit.
 
@@ -32,8 +35,9 @@ def print_answers(
     """
     if not inputs and not words:
         raise UserError(
-            "--mode=predict needs --inputs=FILE[,FILE...] (images, .npy or .npz; of sentences text "
-            "files with one a line, or - for standard input), or sentences in quotation marks"
+            "--mode=predict needs --inputs=FILE[,FILE...] (images, folders of them, .npy or .npz; "
+            "of sentences text files with one a line, or - for standard input), or sentences in "
+            "quotation marks"
         )
     _, spec, _ = run.load_model(RunDirectory(places.workdir))
     if spec.vocabulary:
@@ -43,8 +47,29 @@ def print_answers(
         raise UserError(f"{words[0]!r} is no flag; flags are written --name=value")
     if explain:
         raise UserError("--explain: finds n-grams of sentences; this is a model of images")
-    for picture, classes in classify(experiment, config, places, list(map(Path, inputs))):
-        print(f"{picture}: {_ranked(classes)}")
+    _pictures(experiment, config, places, list(map(Path, inputs)), spec.classes)
+
+
+def _pictures(
+    experiment: ModuleType,
+    config: Any,
+    places: run.Places,
+    inputs: Sequence[Path],
+    classes: Sequence[str],
+) -> None:
+    """A line each; a table and a contact sheet of them in the run's report."""
+    from cnnjax.reports import contact_sheet
+
+    labelled: list[Labelled] = []
+    warn = functools.partial(print, file=sys.stderr)
+    for one in classify(experiment, config, places, inputs, warn):
+        print(f"{one.name}: {_ranked(ranked(classes, one.probabilities))}")
+        shown = len(labelled) < contact_sheet.MOST
+        labelled.append(one if shown else dataclasses.replace(one, seen=None))
+    if not labelled:
+        raise UserError("--inputs: not one of these pictures can be read")
+    for path in contact_sheet.write(RunDirectory(places.workdir).report, classes, labelled):
+        print(path, file=sys.stderr)
 
 
 def _sentences(

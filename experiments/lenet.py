@@ -173,7 +173,9 @@ class Hparams:
 class Config:
     """Everything that the result depends on."""
 
-    dataset: str = setting("digits", "digits, mnist, usps, fashion_mnist or tfds:NAME")
+    dataset: str = setting(
+        "digits", "digits, mnist, usps, fashion_mnist, tfds:NAME or folder:PATH:28"
+    )
     model: Literal["linear", "fully_connected", "lenet1", "lenet4", "lenet5", "modern"] = setting(
         "modern", "the network"
     )

@@ -193,7 +193,6 @@ DEFECTS = {
     "empty": (b"", "is empty"),
     "a web page": (b"\n<!DOCTYPE html><html>Not found", "is a web page"),
     "a pointer": (b"version https://git-lfs.github.com/spec/v1\noid", "git lfs pull"),
-    "Keras": (b"\x89HDF\r\n\x1a\n" + bytes(99), "HDF5"),
     "text": (b"hello", "no format of weights"),
     "another pickle": (pickle.dumps({"a": 1}), "magic number"),
     "another magic number": (torch_file.legacy_bytes({}, magic=7), "starts with 7"),
@@ -267,5 +266,3 @@ def test_the_real_files(real_data):
     assert len(weights.read(partial)) == 38
     unfolded = weights.read(partial / "resnet18-5c106cde.first16tensors.npz")
     assert unfolded["conv1.weight"].shape == (64, 3, 7, 7)
-    squeezenet = next((real_data / "weights" / "squeezenet").glob("*.h5"))
-    refused(lambda: weights.read(squeezenet), squeezenet, "HDF5")

@@ -2,8 +2,8 @@
 
 ``load("digits")`` and ``load("docstrings")`` need nothing; ``mnist`` and ``fashion_mnist`` need a
 network once or the four IDX files, ``usps`` its two, the sentences of Kim 2014 theirs;
-``tfds:NAME`` reads what TensorFlow Datasets has prepared; ``text:FOLDER`` and
-``table:FILE:TEXT:LABEL`` are sentences of one's own.
+``tfds:NAME`` reads what TensorFlow Datasets has prepared; ``folder:PATH`` are images of one's own,
+``text:FOLDER`` and ``table:FILE:TEXT:LABEL`` sentences.
 """
 
 import importlib
@@ -12,11 +12,13 @@ from pathlib import Path
 from cnnjax.data.dataset import DataSet, Spec
 from cnnjax.data.folders import data_folder, expanded
 from cnnjax.data.folds import Division, Rows, cross_validation, divide
+from cnnjax.data.images import ImageFiles, random_crops
 from cnnjax.errors import UserError, system_reason
 
 __all__ = [
     "DataSet",
     "Division",
+    "ImageFiles",
     "Rows",
     "Spec",
     "cross_validation",
@@ -24,6 +26,7 @@ __all__ = [
     "divide",
     "load",
     "names",
+    "random_crops",
 ]
 
 # Data set -> module; imported when asked for, so that no data set's library is paid for by others.
@@ -44,6 +47,7 @@ _MODULES = {
 # A user's own, or another library's: how it is written after the colon, and its module.
 _PREFIXES = {
     "tfds": ("NAME", "cnnjax.data.tfds_images"),
+    "folder": ("PATH[:SIZE]", "cnnjax.data.images.folders"),
     "text": ("FOLDER", "cnnjax.data.own_sentences"),
     "table": ("FILE:TEXT_COLUMN:LABEL_COLUMN", "cnnjax.data.own_sentences"),
 }

@@ -7,9 +7,11 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.data.images import ImageFiles
 from cnnjax.errors import UserError
 
-Split = Mapping[str, np.ndarray]
+Inputs = np.ndarray | ImageFiles
+Split = Mapping[str, Inputs]
 
 SPLITS = ("train", "validation", "test")
 
@@ -39,17 +41,18 @@ class Spec:
 
 @dataclasses.dataclass(frozen=True, eq=False)
 class DataSet:
-    """A named data set in memory.
+    """A named data set, in memory or in image files.
 
     Attributes:
         name: as it was asked for.
         splits: "train", "validation" and "test", each with "labels" int32[N] and "inputs": images
             [N, H, W, C], uint8 in 0..255, or where that would round what was published, float32
-            in 0..1 (:func:`cnnjax.ops.intensity` takes either); or sentences int32[N, T] as rows
-            of word ids.
+            in 0..1 (:func:`cnnjax.ops.intensity` takes either), or in files
+            (:class:`cnnjax.data.ImageFiles`); or sentences int32[N, T] as rows of word ids.
         classes: the K class names, in label order.
         provenance: "source" and "split": where it comes from and how it was split; of sentences
-            "cleaning", how they were cut into words; from :func:`cnnjax.data.load` also "sha256",
+            "cleaning", how they were cut into words; of images in files "view", how they are seen;
+            from :func:`cnnjax.data.load` also "sha256",
             the checksum of all arrays.
         vocabulary: as in :class:`Spec`.
     """
@@ -127,15 +130,18 @@ def stratified_parts(labels: np.ndarray, fractions: Iterable[float], seed: int) 
     return [np.sort(np.concatenate(part)) for part in parts]
 
 
-def take(inputs: np.ndarray, labels: np.ndarray, rows: np.ndarray) -> Split:
+def take(inputs: Inputs, labels: np.ndarray, rows: np.ndarray) -> Split:
     """The split that consists of ``rows``."""
     return {"inputs": inputs[rows], "labels": labels[rows].astype(np.int32)}
 
 
-def checksum(*arrays: np.ndarray) -> str:
-    """SHA-256 over shapes, types and contents."""
+def checksum(*arrays: Inputs) -> str:
+    """SHA-256 over shapes, types and contents; of images in files, the files' contents."""
     digest = hashlib.sha256()
     for array in arrays:
         digest.update(f"{array.dtype.str}{array.shape}".encode())
-        digest.update(np.ascontiguousarray(array).data)
+        if isinstance(array, ImageFiles):
+            digest.update(array.sha256.encode())
+        else:
+            digest.update(np.ascontiguousarray(array).data)
     return digest.hexdigest()

@@ -10,7 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.data.dataset import SPLITS, DataSet, Split, stratified_parts, take
+from cnnjax.data.dataset import SPLITS, DataSet, Inputs, Split, stratified_parts, take
+from cnnjax.data.images import ImageFiles
 from cnnjax.errors import UserError
 
 Rows = dict[str, np.ndarray]
@@ -133,5 +134,8 @@ def _own_rows(splits: Mapping[str, Split]) -> Rows:
     return dict(zip(names, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
 
 
-def _joined(splits: Mapping[str, Split], key: str) -> np.ndarray:
-    return np.concatenate([splits[name][key] for name in SPLITS if name in splits])
+def _joined(splits: Mapping[str, Split], key: str) -> Inputs:
+    first, *others = [splits[name][key] for name in SPLITS if name in splits]
+    if isinstance(first, ImageFiles):
+        return first.joined(others)
+    return np.concatenate([first, *others])

@@ -1,23 +1,53 @@
-"""A user's own pictures, brought into the shape of a data set's inputs."""
+"""A user's own pictures, seen as a data set's are."""
 
 from pathlib import Path
 
 import numpy as np
 
-from cnnjax.errors import UserError, reason
+from cnnjax.data.images.decoding import ENDINGS, opened
+from cnnjax.data.images.folders import files_in, images_of
+from cnnjax.data.images.views import VIEWS
+from cnnjax.errors import UserError, reason, system_reason
 
 _ARRAYS = {".npy", ".npz"}
 
 
-def read(path: Path, shape: tuple[int, ...]) -> np.ndarray:
+def expand(path: Path) -> tuple[list[Path], list[Path]]:
+    """The images in a folder and below it, and the files that are none by their names.
+
+    Raises:
+        UserError: it has no image, or cannot be read.
+    """
+    try:
+        images, others = images_of(files_in(path))
+    except OSError as error:
+        raise UserError(f"--inputs={system_reason(error, path)}") from None
+    if not images:
+        raise UserError(
+            f"--inputs={path}: the folder holds no image; names of images end in "
+            f"{', '.join(ENDINGS)}"
+        )
+    return images, others
+
+
+def is_folder(path: Path) -> bool:
+    """Whether there is such a folder; what the system refuses is none."""
+    try:
+        return path.is_dir()
+    except OSError:
+        return False
+
+
+def read(path: Path, shape: tuple[int, ...], view: str = "stretched") -> np.ndarray:
     """The pictures in one file as uint8[N, H, W, C].
 
     Args:
-        path: an image file (one picture, laid on white where it is transparent, resized; turned
-            so that its background is black where its border is bright), or ``.npy`` / ``.npz``
-            with uint8 values in 0..255 or floats in 0..1, of shape [N, H, W, C], [N, H, W] or
-            [H, W].
+        path: an image file (one picture, laid on white where it is transparent), or ``.npy`` /
+            ``.npz`` with uint8 values in 0..255 or floats in 0..1, of shape [N, H, W, C],
+            [N, H, W] or [H, W].
         shape: (H, W, C) that the network was trained on.
+        view: what is seen of an image file: a name of
+            :data:`~cnnjax.data.images.views.VIEWS`.
 
     Raises:
         UserError: a missing or unreadable file, or an array of another shape or range.
@@ -31,7 +61,11 @@ def read(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         raise UserError(f"--inputs={path}: {error.strerror}") from None
     if path.suffix in _ARRAYS:
         return _from_array(path, shape)
-    return _from_image(path, shape)[None]
+    try:
+        with opened(path) as image:
+            return VIEWS[view](image, shape)[None]
+    except UserError as error:
+        raise UserError(f"--inputs={error}") from None
 
 
 def _from_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -61,46 +95,3 @@ def _from_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
     if array.dtype != np.uint8:
         raise UserError(f"--inputs={path}: its type is {array.dtype}; it must be uint8 or float")
     return array
-
-
-def _from_image(path: Path, shape: tuple[int, ...]) -> np.ndarray:
-    from PIL import Image
-
-    height, width, channels = shape
-    try:
-        with Image.open(path) as image:
-            image.load()
-            if image.mode[0] in "IF":
-                picture = Image.fromarray(_eight_bits(np.asarray(image)))
-            elif image.mode.endswith("A") or "transparency" in image.info:
-                white = Image.new("RGBA", image.size, "white")
-                picture = Image.alpha_composite(white, image.convert("RGBA"))
-            else:
-                picture = image
-            picture = picture.convert("L" if channels == 1 else "RGB")
-    except Exception as error:  # damaged bytes make the decoders raise whatever they happen to
-        raise UserError(f"--inputs={path}: cannot be read as an image ({reason(error)})") from None
-    array = np.asarray(picture.resize((width, height), Image.Resampling.BOX))
-    array = array.reshape(shape)
-    border = np.concatenate([array[0], array[-1], array[:, 0], array[:, -1]])
-    return 255 - array if channels == 1 and border.mean() > 127 else array
-
-
-def _eight_bits(grey: np.ndarray) -> np.ndarray:
-    """Grey levels of more than 8 bits as uint8[H, W].
-
-    Args:
-        grey: [H, W]: uint16 in 0..65535, int32 in 0..65535 (0..255 if it has none above), or
-            floats in 0..1.
-
-    Raises:
-        ValueError: levels beyond these.
-    """
-    low, high = grey.min(), grey.max()
-    if np.issubdtype(grey.dtype, np.floating):
-        white = 1
-    else:
-        white = 255 if grey.dtype == np.int32 and high <= 255 else 65535
-    if not 0 <= low <= high <= white:
-        raise ValueError(f"its grey levels lie in {low:g}..{high:g}, not in 0..{white}")
-    return np.round(grey * (255 / white)).astype(np.uint8)

@@ -10,15 +10,22 @@ from typing import Any
 
 import ml_dtypes
 import numpy as np
+from flax.traverse_util import flatten_dict
 from safetensors import SafetensorError, deserialize
 
+from cnnjax.data.folders import expanded
+from cnnjax.directory import checksums
 from cnnjax.errors import UserError, reason, system_reason
-from cnnjax.pretrained import torch_files
+from cnnjax.pretrained import keras_files, torch_files
+from cnnjax.pretrained.published import ADDRESSES, fetch
 
-_FORMATS = "PyTorch's .pth (a state_dict), .safetensors, .npz, a folder of .npy, or a run directory"
+_FORMATS = (
+    "PyTorch's .pth (a state_dict), Keras's .h5, .safetensors, .npz, a folder of .npy, or a run"
+)
 _NESTED = ("state_dict", "model_state_dict", "model")
 _WRAPPERS = ("module.", "_orig_mod.")  # of DataParallel and of torch.compile
 _MODEL = "model.safetensors"
+_HDF5 = b"\x89HDF\r\n\x1a\n"
 
 # safetensors.numpy has no bfloat16.
 _SAFETENSORS = {
@@ -29,7 +36,7 @@ _SAFETENSORS = {
 }  # fmt: skip
 
 
-def read(path: str | Path) -> dict[str, np.ndarray]:
+def read(path: str | Path, data_dir: str | Path | None = None) -> dict[str, np.ndarray]:
     """The arrays of a file or a folder of weights, by the names it gives them.
 
     Of a PyTorch file with more in it than weights, those under ``state_dict``,
@@ -38,13 +45,19 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
     have is removed.  No pickle is ever run.
 
     Args:
-        path: of a ``.pth`` in either format of PyTorch's, ``.safetensors`` or ``.npz``; or of a
-            folder: one of our runs, or one with an ``.npy`` file for every name.
+        path: of a ``.pth`` in either format of PyTorch's, Keras's ``.h5``, ``.safetensors`` or
+            ``.npz``; of a folder: one of our runs (of one that has not ended, its best parameters
+            so far), its checkpoints or one of them, or one with an ``.npy`` file for every name;
+            or a name that :mod:`cnnjax.pretrained.published` knows.
+        data_dir: where published weights are kept; by default as of :func:`cnnjax.data.load`.
 
     Raises:
-        UserError: the path is missing, of another format, damaged, or holds no arrays.
+        UserError: the path is missing, of another format, damaged, or holds no arrays; published
+            weights that cannot be downloaded.
     """
     try:
+        if str(path) in ADDRESSES:
+            path = fetch(str(path), expanded("data_dir", data_dir) if data_dir else None)
         path = Path(path).expanduser()
         arrays = _read_folder(path) if path.is_dir() else _read_file(path)
     except OSError as error:
@@ -59,10 +72,40 @@ def read(path: str | Path) -> dict[str, np.ndarray]:
 def _read_folder(folder: Path) -> dict[str, np.ndarray]:
     if (folder / _MODEL).exists():
         return _read_file(folder / _MODEL)
+    if (step := _checkpoint(folder)) is not None:
+        return _load_checkpoint(step)
     files = sorted(folder.glob("*.npy"))
     if not files:
-        raise UserError(f"{folder}: holds neither {_MODEL} of a finished run nor .npy files")
+        raise UserError(
+            f"{folder}: holds neither {_MODEL} of a finished run, nor checkpoints of ours, nor "
+            f".npy files"
+        )
     return {file.stem: _whole(file, lambda file=file: _load_npy(file)) for file in files}
+
+
+def _checkpoint(folder: Path) -> Path | None:
+    """The newest checkpoint of a run, of its folder of checkpoints, or itself."""
+    if (folder / "tree").is_dir() and folder.name.isdigit():
+        return folder
+    places = (folder, folder / "checkpoints")
+    steps = [step for place in places if place.is_dir() for step in place.iterdir()]
+    steps = [step for step in steps if step.name.isdigit() and (step / "tree").is_dir()]
+    return max(steps, key=lambda step: int(step.name), default=None)
+
+
+def _load_checkpoint(step: Path) -> dict[str, np.ndarray]:
+    """The best parameters so far, or the latest before the first epoch has ended."""
+    manifest = step.with_name(f"{step.name}.sha256")
+    if not manifest.is_file() or manifest.read_bytes() != checksums(step):
+        raise UserError(
+            f"{step}: is damaged or not finished (its checksums do not match); name another "
+            f"checkpoint"
+        )
+    import orbax.checkpoint as ocp  # takes long
+
+    tree = ocp.StandardCheckpointer().restore(step.absolute() / "tree")
+    chosen = tree["best"] if tree["best"]["epoch"] else tree["state"]
+    return flatten_dict(chosen["params"], sep="/")
 
 
 def _read_file(path: Path) -> dict[str, np.ndarray]:
@@ -70,6 +113,8 @@ def _read_file(path: Path) -> dict[str, np.ndarray]:
         start = file.read(512)
     if not start:
         raise UserError(f"{path}: is empty")
+    if start.startswith(_HDF5):
+        return keras_files.read(path)
     if start[8:9] == b"{" and int.from_bytes(start[:8], "little") < 1 << 32:
         return _whole(path, lambda: _load_safetensors(path))
     if start.startswith(b"PK") and _is_npz(path):
@@ -85,8 +130,6 @@ def _what_else(start: bytes) -> str:
         return "is a web page, not weights; download the file itself"
     if start.startswith(b"version https://git-lfs"):
         return "is a Git LFS pointer, not the weights; fetch them with git lfs pull"
-    if start.startswith(b"\x89HDF\r\n\x1a\n"):
-        return f"is HDF5 (Keras), which is not read; save it as {_FORMATS}"
     if start.startswith(b"\x93NUMPY"):
         return "is one array; name the folder that holds all of them"
     if b"ustar" in start[257:265]:

@@ -12,6 +12,7 @@ from cnnjax.data.dataset import Split, take
 from cnnjax.data.folds import Division, cross_validation, pool
 from cnnjax.errors import reason
 from cnnjax.training import Devices, Plan, Programs, Task, fit
+from cnnjax.training.feed import is_streamed
 from cnnjax.training.loop import Diverged, Fitted
 from cnnjax.training.together import ProgramsTogether, Rows, fit_together, how_many_fit
 
@@ -55,7 +56,7 @@ class Trainer:
         together: train variations in one program instead of one after another by the same
             programs; by default on accelerators, which a small network leaves idle.  On CPU the
             working set of many leaves the cache, and kernels of their own make a convolution a
-            slow, grouped one.
+            slow, grouped one.  Never where inputs are streamed (:mod:`cnnjax.training.feed`).
         at_once: how many variations one program trains; by default as many as fit into memory.
     """
 
@@ -71,12 +72,13 @@ class Trainer:
         at_once: int | None = None,
     ):
         self._task, self._plan, self.devices = task, plan, devices
-        self._together = devices.platform != "cpu" if together is None else together
         self._at_once = at_once
         self._division = division
         self._programs = Programs(task, devices)
         self._programs_together: ProgramsTogether | None = None
         self._data, self._rows = pool(splits)
+        wanted = devices.platform != "cpu" if together is None else together
+        self._together = wanted and not is_streamed(task, self._data["inputs"])
 
     def rows(self, config: Any) -> Rows:
         """Which of all examples each split of a variation has: split -> int64[n].

@@ -9,7 +9,6 @@ Of several processes only the leader reads and writes: the state is the same in 
 need no common disk.
 """
 
-import hashlib
 import os
 import shutil
 import time
@@ -22,6 +21,7 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cnnjax import processes
+from cnnjax.directory import checksums
 from cnnjax.errors import UserError
 
 
@@ -67,7 +67,7 @@ class Checkpoints:
         if not self._open().save(step, args=arguments):
             raise RuntimeError(f"{self.directory}: step {step} is not later than what is there")
         self._manager.wait_until_finished()
-        _write_durably(self._manifest(step), _checksums(self.directory / str(step)))
+        _write_durably(self._manifest(step), checksums(self.directory / str(step)))
         for manifest in self.directory.glob("*.sha256"):
             if not (self.directory / manifest.stem).is_dir():
                 manifest.unlink()
@@ -132,8 +132,8 @@ class Checkpoints:
 
     def _latest(self) -> int | None:
         for step in reversed(self._steps()):
-            checksums = _checksums(self.directory / str(step))
-            if self._has_manifest(step) and self._manifest(step).read_bytes() == checksums:
+            found = checksums(self.directory / str(step))
+            if self._has_manifest(step) and self._manifest(step).read_bytes() == found:
                 return step
         return None
 
@@ -170,15 +170,6 @@ class Checkpoints:
 
 def _placed_as(array: np.ndarray, like: jax.Array) -> jax.Array:
     return jax.make_array_from_callback(array.shape, like.sharding, lambda index: array[index])
-
-
-def _checksums(directory: Path) -> bytes:
-    lines = [
-        f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.relative_to(directory.parent)}\n"
-        for path in sorted(directory.rglob("*"))
-        if path.is_file()
-    ]
-    return "".join(lines).encode()
 
 
 def _write_durably(path: Path, content: bytes) -> None:

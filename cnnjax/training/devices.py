@@ -15,6 +15,7 @@ from cnnjax.training.compilation import jit
 
 WAYS = ("auto", "single", "sharded", "shard_map", "pmap")
 _AXIS = "data"
+_WAITING = 3  # batches of an evaluation that are under way, at most
 
 Step = Callable[..., Any]
 """``step(carry, data, rows, weights, hparams, *, axis_name=None) -> carry``."""
@@ -138,6 +139,8 @@ class Devices:
             for start in range(0, count, width):
                 batch = jax.tree.map(functools.partial(_padded, start, width), rows)
                 outputs.append(compiled(params, self._put(batch, self._sharding(_AXIS))))
+                if len(outputs) > _WAITING:
+                    jax.block_until_ready(outputs[-_WAITING])  # else inputs pile up
             return jax.tree.map(lambda *parts: np.concatenate(parts)[:count], *outputs)
 
         return run

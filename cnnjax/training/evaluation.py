@@ -15,6 +15,7 @@ Examples = Mapping[str, np.ndarray]
 Means = dict[str, float | int]
 
 _BATCH, _SMALLEST_BATCH = 512, 64
+_BATCH_ELEMENTS = 1 << 23  # of inputs: large images, whose activations are larger, in small batches
 _COLUMN_STEP, _ROW_STEP = 16, 1024  # sizes are rounded up to multiples: few programs
 
 
@@ -23,7 +24,7 @@ def predict(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndar
     if task.lookup and not devices.one_program:
         return _predict_by_length(task, devices)
     run = devices.apply(task.logits)
-    return lambda params, inputs: run(params, inputs, min(_BATCH, len(inputs)))
+    return lambda params, inputs: run(params, inputs, min(_most(inputs), len(inputs)))
 
 
 def evaluator(
@@ -33,7 +34,7 @@ def evaluator(
 
     ``splits`` maps names to "inputs" [N, ...] and "labels" int32[N]; the means are those of
     :func:`measure`.  All splits go through one program: its batch is as large as the smallest of
-    them, but 64 to 512.
+    them, but 64 to 512; of large images fewer.
     """
 
     if task.lookup and not devices.one_program:
@@ -57,11 +58,18 @@ def evaluator(
         found = {}
         for split, examples in splits.items():
             rows = {name: examples[name] for name in ("inputs", "labels")}
-            logits, losses = run(variables, rows, batch_size)
+            most = min(batch_size, _most(examples["inputs"]))
+            logits, losses = run(variables, rows, most)
             found[split] = logits, _means(logits, losses, examples["labels"])
         return found
 
     return evaluate
+
+
+def _most(inputs: Any) -> int:
+    """The largest batch of such inputs."""
+    elements = int(np.prod(inputs.shape[1:]))
+    return int(np.clip(_BATCH_ELEMENTS // elements, 1, _BATCH))
 
 
 def _predict_by_length(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndarray]:

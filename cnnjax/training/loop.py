@@ -16,6 +16,7 @@ from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.compilation import jit
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import accuracy_and_loss, evaluator
+from cnnjax.training.feed import Feed
 from cnnjax.training.order import Order
 from cnnjax.training.plan import Plan
 from cnnjax.training.progress import (
@@ -153,13 +154,15 @@ def fit(
     steps = -(-count // batch_size)
     order = Order(task, train["inputs"], plan, devices)
 
-    data = devices.replicate({name: train[name] for name in ("inputs", "labels")})
+    feed = Feed(task, train, plan, devices)
     traced = devices.replicate(jax.tree.map(np.float32, hparams))
-    start = programs.start(train["inputs"][:1], traced, np.uint32(plan.seed))
+    start = programs.start(np.asarray(train["inputs"][:1]), traced, np.uint32(plan.seed))
     progress = devices.replicate(start)
     restored = checkpoints.restore(progress) if checkpoints else None
     progress, meta = restored or (progress, {"seconds": 0.0})
 
+    at_once = devices.one_program and not feed.streams
+    longest = _PROGRAM_STEPS if at_once else _SINGLE_STEPS
     clock = _Clock(meta["seconds"])
     done = int(progress.state.step)
     saved = done if restored else None
@@ -182,32 +185,36 @@ def fit(
     while done < plan.epochs * steps and not _exhausted(progress.best, done // steps, plan):
         epoch, within = divmod(done, steps)
         rows, weights, sizes = order.batches(epoch)
-        rows, weights = devices.divide((rows, weights))
         if programs.calibrate and not within:
-            state = programs.calibrate(progress.state, data, traced)
+            sample = feed.sample(task.calibration_examples, done)
+            state = programs.calibrate(progress.state, sample, traced)
             progress = progress.replace(state=devices.replicate(state))
-        while within < steps:
-            # A signal or a clock is one process's own: all act on it, or none.
-            stop, save_due, report_due = processes.largest(
-                observer.should_stop(),
-                bool(checkpoints and done and checkpoints.due()),
-                clock.report_due(),
-            )
-            if stop:
-                save()
-                raise Interrupted(done)
-            if save_due:
-                save()
-            piece = min(steps - within, _PROGRAM_STEPS if devices.one_program else _SINGLE_STEPS)
-            carry = progress.state, progress.totals
-            for size, alike in itertools.groupby(sizes[within : within + piece]):
-                carry = programs.advance(carry, data, rows, weights, traced, len(list(alike)), size)
-            state, totals = carry
-            progress = progress.replace(state=state, totals=totals)
-            within, done = within + piece, done + piece
-            if report_due:
-                require_finite()
-                observer.progress(epoch, within, steps, accuracy_and_loss(totals))
+        with feed.epoch(epoch, rows, weights, within) as examples:
+            while within < steps:
+                # A signal or a clock is one process's own: all act on it, or none.
+                stop, save_due, report_due = processes.largest(
+                    observer.should_stop(),
+                    bool(checkpoints and done and checkpoints.due()),
+                    clock.report_due(),
+                )
+                if stop:
+                    save()
+                    raise Interrupted(done)
+                if save_due:
+                    save()
+                piece = min(steps - within, longest)
+                carry = progress.state, progress.totals
+                for size, alike in itertools.groupby(sizes[within : within + piece]):
+                    for data, chosen, present, count in examples(len(list(alike))):
+                        carry = programs.advance(carry, data, chosen, present, traced, count, size)
+                        if feed.streams:
+                            jax.block_until_ready(carry)  # else their batches pile up
+                state, totals = carry
+                progress = progress.replace(state=state, totals=totals)
+                within, done = within + piece, done + piece
+                if report_due:
+                    require_finite()
+                    observer.progress(epoch, within, steps, accuracy_and_loss(totals))
         require_finite()
         totals, params = jax.device_get(progress.totals), progress.state.params
         _, held_out = programs.evaluate(params, traced, {"validation": validation})["validation"]

@@ -46,6 +46,9 @@ class Task:
         prepare: stored inputs -> the model's inputs, on the device (scaling, for instance).
         loss: ``(logits, labels, hparams) -> float32[N]``, one loss per example.
         constrain: ``(params, hparams) -> params``, applied after every update.
+        views: ``(inputs, seed, epoch) -> inputs``: what each epoch of training sees of the stored
+            inputs, made on the host while the devices work (:mod:`cnnjax.training.feed`); as
+            :func:`cnnjax.data.random_crops`, of image files.  By default themselves.
         augment: ``(keys [N], inputs, hparams) -> inputs``: a random change of each prepared input,
             from a key of its own, in training only.
         calibrate: ``(key, params, opt_state, examples, hparams) -> opt_state``, before every epoch:
@@ -61,6 +64,7 @@ class Task:
     prepare: Callable[[jax.Array], jax.Array] = lambda inputs: inputs
     loss: Callable[[jax.Array, jax.Array, Hparams], jax.Array] = cross_entropy
     constrain: Callable[[Any, Hparams], Any] = lambda params, hparams: params
+    views: Callable[[Any, int, int], Any] | None = None
     augment: Callable[[jax.Array, jax.Array, Hparams], jax.Array] | None = None
     calibrate: Callable[[jax.Array, Any, Any, Mapping[str, jax.Array], Hparams], Any] | None = None
     calibration_examples: int = 500

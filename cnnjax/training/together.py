@@ -141,7 +141,8 @@ def fit_together(
         )
     chosen = [*range(len(rows)), *[0] * (programs.trials - len(rows))]
     place = functools.partial(jax.device_put, device=programs.by_trial)
-    data = jax.device_put({name: data[name] for name in ("inputs", "labels")}, programs.everywhere)
+    arrays = {name: np.asarray(data[name]) for name in ("inputs", "labels")}
+    data = jax.device_put(arrays, programs.everywhere)
     traced = place(_stack([hparams[i] for i in chosen], jnp.float32))
     seed = place(np.asarray([seeds[i] for i in chosen], np.uint32))
     train = place(np.stack([rows[i]["train"] for i in chosen]).astype(np.int32))
