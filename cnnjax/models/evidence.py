@@ -48,7 +48,9 @@ def deciding_ngrams(
         total: dict[tuple[int, ...], float] = {}  # by the positions of the words
         for start, window, value in zip(at.tolist(), windows.tolist(), share.tolist(), strict=True):
             if start >= 0:
-                spot = tuple(start + i for i in np.flatnonzero(row[start : start + window]).tolist())
+                spot = tuple(
+                    start + i for i in np.flatnonzero(row[start : start + window]).tolist()
+                )
                 total[spot] = total.get(spot, 0.0) + value
         best = sorted((spot for spot in total if total[spot] > 0), key=lambda spot: -total[spot])
         answers.append(
