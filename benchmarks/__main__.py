@@ -7,7 +7,7 @@ from absl import app, flags, logging
 from benchmarks import papers, tables
 from cnnjax.allocator import keep_memory
 
-SUITES = ("accuracy", "lenet", "sentence", "start", "sweeps", *papers.PAPERS)
+SUITES = ("accuracy", "backbones", "lenet", "sentence", "start", "sweeps", *papers.PAPERS)
 
 _SUITE = flags.DEFINE_enum("suite", None, [*SUITES, "tables"], "what to measure", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "prepared data sets")
@@ -26,6 +26,10 @@ def _main(argv: list[str]) -> None:
         from benchmarks import accuracy
 
         accuracy.measure(_RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)
+    elif _SUITE.value == "backbones":
+        from benchmarks import backbones  # imports PyTorch
+
+        backbones.measure()
     elif _SUITE.value in papers.PAPERS:
         papers.measure(_SUITE.value, _RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)
     elif _SUITE.value == "lenet":

@@ -1,4 +1,4 @@
-"""The tables of ``results/{lenet,sentence,sweeps}.json``; importing this needs no PyTorch."""
+"""The tables of ``results/{backbones,lenet,sentence,sweeps}.json``; importing this needs no PyTorch."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -104,3 +104,15 @@ def sentence(content: Mapping[str, Any]) -> str:
 
 def _range(ratio: Mapping[str, float]) -> str:
     return f"{ratio['median']:.2f} ({ratio['min']:.2f} – {ratio['max']:.2f})"
+
+
+def backbones(content: Mapping[str, Any]) -> str:
+    """The README's table, from ``backbones.json``."""
+    lines = ["| ResNet-18, 224 px | batch | cnnjax, ms | times PyTorch's speed |", "|-|-:|-:|-:|"]
+    for row in content["rows"]:
+        found = row["against_torch"]
+        lines.append(
+            f"| {row['work']} | {row['batch_size']} | {row['ms']['cnnjax']:.0f} | "
+            f"{found['median']:.2f} ({found['min']:.2f} to {found['max']:.2f}) |"
+        )
+    return "\n".join(lines)

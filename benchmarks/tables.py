@@ -17,6 +17,7 @@ def render(readme: str) -> str:
     # Table -> its maker and the result file it is made from.
     makers = {
         "accuracy": (accuracy.table, "accuracy"),
+        "backbones": (speed_tables.backbones, "backbones"),
         "lenet": (speed_tables.steps, "lenet"),
         "lenet_first_step": (speed_tables.first_steps, "lenet"),
         "sentence": (speed_tables.sentence, "sentence"),

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from cnnjax import ops
+from cnnjax.ops import winograd
 from tests.agreement import (
     assert_agree,
     assert_is_plain,
@@ -35,6 +36,7 @@ CONVOLUTIONS = {
     "images": ((3, 9, 7, 3), (4, 2, 3, 5)),
     "a wide window": ((3, 7, 11, 2), (1, 5, 2, 4)),
     "three pieces": ((300, 7, 5, 2), (3, 2, 2, 3)),
+    "many maps": ((2, 16, 17, 64), (3, 3, 64, 64)),
     "volumes": ((2, 5, 4, 6, 2), (3, 2, 2, 2, 3)),
 }
 
@@ -56,12 +58,23 @@ def test_a_strided_padded_or_grouped_conv_stays_as_it_is():
     assert_agree(function(*arguments), plainly(function, *arguments), 0)
 
 
-@convolutions("a whole image", "two steps", "images", "three pieces")
+@convolutions("a whole image", "two steps", "images", "three pieces", "many maps")
 @pytest.mark.parametrize("argnum", [0, 1], ids=["input", "kernel"])
 def test_the_gradient_in_one_operand_alone_is_the_plain_one(shapes, argnum):
     arguments = operands(*shapes)
     gradient = quickly(weighed_gradients(ops.conv, argnum))
     assert_agree(gradient(*arguments), plainly(gradient, *arguments))
+
+
+@pytest.mark.parametrize("padding", [1, ((2, 1), (0, 2))])
+@pytest.mark.parametrize("piece", [1, 1 << 24], ids=["image by image", "at once"])
+def test_winograds_convolution_is_the_plain_one(padding, piece, monkeypatch):
+    monkeypatch.setattr(winograd, "_PIECE", piece)
+    padded = functools.partial(ops.conv, padding=padding)
+    assert_is_plain(padded, (2, 14, 15, 64), (3, 3, 64, 65))
+    text = lowered(padded, operands((2, 14, 15, 64), (3, 3, 64, 65)), "cpu")
+    # One product for each of 16 sums, and two that transform the kernel.
+    assert text.count("stablehlo.dot_general") == 18 * (2 if piece == 1 else 1)
 
 
 some_convolutions = convolutions("a whole image", "two steps", "images")
@@ -125,7 +138,10 @@ def test_accelerators_get_the_plain_conv(shapes):
         assert "stablehlo.concatenate" not in text
 
 
-@convolutions("a whole image", "a whole sequence", "a whole volume", "one step", "three steps")
+@convolutions(
+    "a whole image", "a whole sequence", "a whole volume", "one step", "three steps",
+    "many maps",
+)  # fmt: skip
 def test_the_cpu_gets_a_product(shapes):
     text = lowered(ops.conv, operands(*shapes), "cpu")
     assert "stablehlo.dot_general" in text

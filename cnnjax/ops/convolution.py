@@ -127,9 +127,9 @@ def conv(
         feature_group_count=groups,
         precision=precision,
     )
-    if groups > 1 or max(*strides, *dilation) > 1 or any(map(any, pads)):
+    if groups > 1 or max(dilation) > 1:
         return direct(x, kernel)
-    return choose(x, kernel, cpu=fastest(direct, x, kernel), plain=direct)
+    return choose(x, kernel, cpu=fastest(direct, x, kernel, strides, pads), plain=direct)
 
 
 def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:

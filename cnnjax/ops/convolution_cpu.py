@@ -3,7 +3,7 @@
 Convolution is linear in its input and in its kernel, so its derivative in either direction is
 again a convolution, and any lowering of that may stand for it: what is transposed to a gradient
 is the lowering that was chosen.  All of these take x [N, *spatial, C] and kernel [*window, C, F],
-without padding, strides or groups.
+without groups or dilation, and all but :func:`winograd` without padding and strides.
 
 XLA's own lowering (``direct``) computes values and kernel gradients near the machine's peak where
 there are many channels, but its input gradient is a convolution of the padded gradient with the
@@ -13,30 +13,47 @@ the measurements.
 
 import functools
 import itertools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import jax
 import jax.numpy as jnp
 from jax import lax
 from jax.custom_derivatives import SymbolicZero
 
+from cnnjax.ops.winograd import winograd
+
 _PIECE = 128  # images
 
 Lowering = Callable[[jax.Array, jax.Array], jax.Array]
 
 
-def fastest(direct: Lowering, x: jax.Array, kernel: jax.Array) -> Lowering:
+def fastest(
+    direct: Lowering,
+    x: jax.Array,
+    kernel: jax.Array,
+    strides: Sequence[int],
+    pads: Sequence[tuple[int, int]],
+) -> Lowering:
     """The lowering for operands of these shapes.
 
     ================================  ==========  ====================  =====================
     shape                             value       derivative in input   derivative in kernel
     ================================  ==========  ====================  =====================
+    3x3, 64 channels and maps or      winograd    winograd              winograd
+    more, 14x14 outputs or more
+    other strides, other padding      direct      direct                direct
     the window is the whole image     product     product               product
     over time, up to 3 steps          shifts      direct                shifts
     image                             direct      rows                  direct
     other                             direct      direct                direct
     ================================  ==========  ====================  =====================
     """
+    if max(strides) > 1:
+        return direct
+    if _worth_winograd(x, kernel, pads):
+        return _winograd(pads)
+    if any(map(any, pads)):
+        return direct
     if x.shape[1:-1] == kernel.shape[:-2]:
         return product
     if x.ndim == 3 and kernel.shape[0] <= 3:
@@ -66,6 +83,27 @@ def bilinear(value: Lowering, *, by_input: Lowering, by_kernel: Lowering) -> Low
 
     convolution.defjvp(differentiate, symbolic_zeros=True)
     return convolution
+
+
+def _worth_winograd(x: jax.Array, kernel: jax.Array, pads: Sequence[tuple[int, int]]) -> bool:
+    if kernel.shape[:-2] != (3, 3) or max(map(max, pads)) > 2 or jnp.finfo(x.dtype).bits < 32:
+        return False
+    outputs = [size + sum(pad) - 2 for size, pad in zip(x.shape[1:-1], pads, strict=True)]
+    return min(kernel.shape[-2:]) >= 64 and min(outputs) >= 14
+
+
+def _winograd(pads: Sequence[tuple[int, int]]) -> Lowering:
+    """:func:`cnnjax.ops.winograd.winograd`, whose gradient in the input is another such."""
+    value = functools.partial(winograd, pads=pads)
+
+    def by_input(x: jax.Array, kernel: jax.Array) -> jax.Array:
+        # The linear map whose transpose, the gradient, is the convolution with the flipped kernel.
+        flipped = kernel[::-1, ::-1].swapaxes(-1, -2)
+        beyond = [(2 - low, 2 - high) for low, high in pads]
+        y = jax.eval_shape(value, x, kernel)
+        return jax.linear_transpose(lambda g: winograd(g, flipped, beyond), y)(x)[0]
+
+    return bilinear(value, by_input=by_input, by_kernel=value)
 
 
 def _in_pieces(direct: Lowering, x: jax.Array, kernel: jax.Array) -> jax.Array:
