@@ -1,4 +1,4 @@
-"""The tables of ``results/{backbones,lenet,sentence,sweeps}.json``; importing this needs no PyTorch."""
+"""The tables of speed, from their files in ``results``; importing this needs no PyTorch."""
 
 from collections.abc import Mapping
 from typing import Any
