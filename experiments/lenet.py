@@ -109,13 +109,13 @@ BEST: dict[str, tuple[dict[str, Any], float | None]] = {
         {
             "model": "modern",
             "distortions": True,
-            "epochs": 20,
+            "epochs": 24,
             "hparams.weight_decay": 0.1,
             "hparams.dropout": 0.2,
-            "hparams.shift": 1.5,
-            "hparams.shearing": 0.1,
+            "hparams.shift": 1.0,
+            "hparams.shearing": 0.2,
             "hparams.rotation": 0.15,
-            "hparams.bending": 0.5,
+            "hparams.bending": 0.7,
         }
         | _MOST,
         None,
