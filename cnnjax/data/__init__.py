@@ -1,9 +1,9 @@
 """Named data sets -> numpy arrays with a provenance.  Knows no model.
 
-``load("digits")`` and ``load("docstrings")`` need nothing; ``mnist`` and ``fashion_mnist`` need a
-network once or the four IDX files, ``usps`` its two, the sentences of Kim 2014 theirs;
-``tfds:NAME`` reads what TensorFlow Datasets has prepared; ``text:FOLDER`` and
-``table:FILE:TEXT:LABEL`` are sentences of one's own.
+``load("digits")`` (``digits:56789``: some of its classes) and ``load("docstrings")`` need nothing;
+``mnist`` and ``fashion_mnist`` need a network once or the four IDX files, ``usps`` its two, the
+sentences of Kim 2014 theirs; ``tfds:NAME`` reads what TensorFlow Datasets has prepared;
+``text:FOLDER`` and ``table:FILE:TEXT:LABEL`` are sentences of one's own.
 """
 
 import importlib
@@ -43,6 +43,7 @@ _MODULES = {
 }
 # A user's own, or another library's: how it is written after the colon, and its module.
 _PREFIXES = {
+    "digits": ("CLASSES", "cnnjax.data.digits"),
     "tfds": ("NAME", "cnnjax.data.tfds_images"),
     "text": ("FOLDER", "cnnjax.data.own_sentences"),
     "table": ("FILE:TEXT_COLUMN:LABEL_COLUMN", "cnnjax.data.own_sentences"),

@@ -1,0 +1,174 @@
+"""Ways to learn from few images, against their number: a table, and a picture with a line each."""
+
+import dataclasses
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib.figure import Figure
+from matplotlib.ticker import NullLocator
+
+from cnnjax.config import REPLICATES
+from cnnjax.directory import write_text
+from cnnjax.reports.networks import against, line
+from cnnjax.reports.statistics import Summary, as_text, summarize
+from cnnjax.reports.sweep_tables import escape
+
+_MARKERS = "osD^vPX*"
+
+Row = Mapping[str, Any]
+
+
+@dataclasses.dataclass(frozen=True)
+class Way:
+    """A way to learn, and how often it is right.
+
+    Attributes:
+        name: what the sweep says of it.
+        panel: of the picture, where it has several: what kind of images.
+        correct: number of training images -> seed -> % correct on test images.
+    """
+
+    name: str
+    panel: str
+    correct: Mapping[int, Mapping[int, float]]
+
+    def at(self, images: int) -> Summary:
+        """Of the percentages with so many training images."""
+        return summarize(list(self.correct.get(images, {}).values()))
+
+
+def write_shots(
+    folder: Path, rows: Sequence[Row], title: str, panels: str, reference: str
+) -> list[Path]:
+    """Write ``transfer.md`` and, where the number of images varies, ``transfer.png``; the files.
+
+    Args:
+        folder: where.
+        rows: of a sweep; "shots" in their configuration are training images a class, or None.
+        title: of table and picture.
+        panels: field of the configuration by whose values the picture is divided.
+        reference: the name of the way that the others are compared with.
+    """
+    ways, ticks = ways_of(rows, panels), ticks_of(rows)
+    if not ways:
+        return []
+    table, picture = folder / "transfer.md", folder / "transfer.png"
+    write_text(table, markdown_table(ways, ticks, title, reference))
+    if len(ticks) < 2:
+        return [table]
+    shots_figure(ways, ticks, title).savefig(picture, dpi=120)
+    return [table, picture]
+
+
+def ways_of(rows: Sequence[Row], panels: str) -> list[Way]:
+    """The ways of a sweep, in its order, from the finished rows."""
+    found: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
+    for row in rows:
+        if row["status"] == "finished":
+            own = row["config"]
+            key = _name(row, panels), own[panels]
+            by_images = found.setdefault(key, {}).setdefault(row["train"]["count"], {})
+            by_images[own["seed"]] = 100 * row["test"]["accuracy"]
+    return [Way(name, panel, correct) for (name, panel), correct in found.items()]
+
+
+def ticks_of(rows: Sequence[Row]) -> dict[int, str]:
+    """Number of training images, in growing order -> how many a class that is, in words."""
+    found = {
+        row["train"]["count"]: "all" if row["config"]["shots"] is None else row["config"]["shots"]
+        for row in rows
+        if row["status"] == "finished"
+    }
+    return {images: str(found[images]) for images in sorted(found)}
+
+
+def markdown_table(
+    ways: Sequence[Way], ticks: Mapping[int, str], title: str, reference: str
+) -> str:
+    """A line for each way, a column for each number of images."""
+    several = len({way.panel for way in ways}) > 1
+    fewest = next(iter(ticks))
+    header = [
+        *["images"] * several, "strategy", *(f"{text} a class" for text in ticks.values()),
+        f"against {reference} with {ticks[fewest]} a class, points",
+    ]  # fmt: skip
+    first = 1 + several
+    lines = [line(header), "|" + "-|" * first + "-:|" * (len(header) - first)]
+    for way in ways:
+        others = [w for w in ways if w.name == reference and w.panel == way.panel and w != way]
+        compared = [
+            against(way.correct.get(fewest, {}), w.correct.get(fewest, {}), 1) for w in others
+        ]
+        cells = [
+            *[escape(way.panel)] * several, escape(way.name),
+            *(_cell(way.at(images)) for images in ticks), *(compared or ["–"]),
+        ]  # fmt: skip
+        lines.append(line(cells))
+    seeds = sorted({way.at(images).count for way in ways for images in way.correct})
+    notes = [
+        f"- % correct on the test images: mean over {' or '.join(map(str, seeds))} seeds, each a "
+        f"draw of training images, and Student's 95 % interval of the mean.",
+        f"- Against {reference}: mean difference (positive is better) and p of a two-sided paired "
+        f"t-test over the seeds that both have.",
+    ]
+    return "\n".join([f"# {escape(title)}", "", *lines, "", *notes]) + "\n"
+
+
+def shots_figure(ways: Sequence[Way], ticks: Mapping[int, str], title: str) -> Figure:
+    """% correct against the number of training images: means, and 95 % intervals as bands."""
+    panels = list(dict.fromkeys(way.panel for way in ways))
+    names = list(dict.fromkeys(way.name for way in ways))
+    figure = Figure(figsize=(3.4 + 3.8 * len(panels), 4.4), layout="constrained")
+    axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
+    for ax, panel in zip(axes, panels, strict=True):
+        for way in ways:
+            if way.panel != panel:
+                continue
+            index = names.index(way.name)
+            images = sorted(way.correct)
+            found = [way.at(n) for n in images]
+            ax.plot(
+                images, [summary.mean for summary in found], f"{_MARKERS[index % 8]}-",
+                color=f"C{index}", markersize=5, linewidth=1.4, label=way.name,
+            )  # fmt: skip
+            if all(summary.low is not None for summary in found):
+                ax.fill_between(
+                    images, [summary.low for summary in found], [s.high for s in found],
+                    color=f"C{index}", alpha=0.15, linewidth=0,
+                )  # fmt: skip
+        ax.set_xscale("log")
+        ax.set_xticks(list(ticks), list(ticks.values()))
+        ax.xaxis.set_minor_locator(NullLocator())
+        ax.set(xlabel="training images a class (logarithmic)")
+        if len(panels) > 1:
+            ax.set_title(f"{panel} images", fontsize=10)
+        ax.grid(alpha=0.3)
+    axes[0].set(ylabel="correct on test images (%)")
+    figure.suptitle(title, fontsize=10)
+    handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
+    figure.legend(
+        handles.values(), handles.keys(), loc="outside right upper", fontsize=9,
+        title="mean and 95 % CI", title_fontsize=9,
+    )  # fmt: skip
+    return figure
+
+
+def _name(row: Row, panels: str) -> str:
+    """What the sweep says of a row, apart from images and seed; its strategy where that is all."""
+    said = {
+        path: value
+        for path, value in row["changes"].items()
+        if path not in ("shots", panels, *REPLICATES)
+    }
+    own = row["config"]["strategy"]
+    parts = [] if "strategy" in said else [own] * (not said)
+    parts += [as_text(v) if p == "strategy" else f"{p}={as_text(v)}" for p, v in said.items()]
+    return ", ".join(parts)
+
+
+def _cell(found: Summary) -> str:
+    if found.mean is None:
+        return "–"
+    interval = "" if found.low is None else f" ({found.low:.1f} – {found.high:.1f})"
+    return f"{found.mean:.1f}{interval}"

@@ -1,0 +1,362 @@
+"""Transfer learning: what a network learned from much data, used where there is little.
+
+python launch.py --experiment=transfer
+"""
+
+import dataclasses
+import functools
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Literal
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from flax import struct
+
+from cnnjax import data, ops, processes
+from cnnjax.config import setting
+from cnnjax.data import DataSet, Rows, Spec
+from cnnjax.errors import UserError
+from cnnjax.layers import FrozenBatchNorm
+from cnnjax.models import Head, features_of
+from cnnjax.models.lenet import BACKGROUND
+from cnnjax.models.transferred import read
+from cnnjax.pretrained.backbones import LENETS, Backbone, backbone
+from cnnjax.sweeps import chain, grid, product
+from cnnjax.training import Plan, Task
+from cnnjax.training.freezing import FROZEN, Depths, by_depth, described
+from cnnjax.training.pretraining import pretrained
+from cnnjax.training.task import Fixed
+
+SUMMARY = "transfer learning: scratch, linear, finetune, gradual, partial; little data"
+
+STRATEGIES = ("scratch", "linear", "partial", "gradual", "finetune")
+ABLATIONS = {
+    "strategies": grid(strategy=STRATEGIES, seed=range(20)),
+    "shots": grid(strategy=STRATEGIES, shots=(5, 10, 20, 50), seed=range(20)),
+    "layers": product(
+        grid(strategy=("linear",), features=("C1", "S2", "C3", "S4")),
+        grid(shots=(5, 20, None), seed=range(20)),
+    ),
+    "scenarios": product(
+        grid(pixels=("plain", "shuffled"), shots=(5, None)),
+        chain(
+            grid(strategy=("scratch", "linear", "finetune")),
+            grid(strategy=("linear",), features=("S2",)),
+        ),
+        grid(seed=range(20)),
+    ),
+}
+SOURCE = "digits:01234"  # what the LeNets are pretrained on
+
+_SOURCE_EPOCHS = 40
+_DISTORTIONS = {"shift": 2.0, "scaling": 0.1, "squeezing": 0.1, "shearing": 0.15}
+
+
+@struct.dataclass
+class Hparams:
+    """What a trial may vary without a new program."""
+
+    learning_rate: float = setting(0.01, "of AdamW at the top, start of the cosine", above=0)
+    weight_decay: float = setting(0.01, "decoupled, per unit of learning rate", minimum=0)
+    decay: float = setting(
+        0.5, "of the rate, for each stage further below the head (not scratch)", minimum=0
+    )
+    pace: float = setting(
+        0.5, "gradual: share of the epochs after which all stages are trained", minimum=0
+    )
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """Everything that the result depends on."""
+
+    dataset: str = setting("digits:56789", "images: digits:CLASSES, mnist, folder:PATH, ...")
+    backbone: Literal[
+        "lenet1", "lenet4", "lenet5", "modern", "resnet18", "resnet34", "resnet50", "resnet20",
+        "resnet32", "resnet44", "resnet56", "squeezenet",
+    ] = setting("lenet1", "the network that is transferred")  # fmt: skip
+    weights: str = setting(
+        "", f"its weights: .pth, .safetensors, .npz, a folder or a run; LeNets: {SOURCE}"
+    )
+    strategy: Literal["scratch", "linear", "partial", "gradual", "finetune"] = setting(
+        "finetune", "what is trained: all from random weights, the head, the upper stages, "
+        "stage after stage from the top, all",
+    )  # fmt: skip
+    features: str | None = setting(None, "stage that the head reads; none: the last")
+    unfreeze_from: str | None = setting(
+        None, "partial: the lowest stage that is trained; none: the highest"
+    )
+    shots: int | None = setting(5, "training images a class, drawn by the seed", minimum=1)
+    pixels: Literal["plain", "inverted", "shuffled"] = setting(
+        "plain", "what the images look like: a different task"
+    )
+    views: int = setting(
+        1, "linear, LeNets: stored views of a training image, all but one distorted", minimum=1
+    )
+    epochs: int = setting(40, "passes over the training images", minimum=1)
+    batch_size: int = setting(25, "images in an update", minimum=1)
+    seed: int = setting(
+        0, "of the draw of images, initial weights and order", minimum=0, below=2**32
+    )
+    hparams: Hparams = setting(Hparams(), "hyperparameters that are traced")
+
+
+def plan(config: Config) -> Plan:
+    """How long to train; no epoch is chosen, the last parameters count."""
+    return Plan(config.epochs, config.batch_size, config.seed, select="last")
+
+
+def rows(config: Config, labels: np.ndarray, splits: Rows) -> Rows | None:
+    """The data's own splits, but for ``shots`` training images of every class.
+
+    Those of a seed with fewer shots are among those with more.
+
+    Raises:
+        UserError: a class with fewer images.
+    """
+    if config.shots is None:
+        return None
+    random, drawn = np.random.RandomState(config.seed), []
+    for label in np.unique(labels):
+        members = splits["train"][labels[splits["train"]] == label]
+        if len(members) < config.shots:
+            raise UserError(
+                f"config.shots={config.shots}: of class {label} (counted from 0) {config.dataset} "
+                f"has only {len(members)} training images"
+            )
+        drawn.append(random.permutation(members)[: config.shots])
+    return splits | {"train": np.sort(np.concatenate(drawn))}
+
+
+def task(config: Config, spec: Spec) -> Task:
+    """The network for images of this kind, and what of it is trained.
+
+    Raises:
+        UserError: images that the network cannot take, a stage that it has not, weights that are
+            missing, or settings that do not fit each other.
+    """
+    spec.require_images(config.dataset)
+    network, feature, depths = _parts(config, spec)
+    if config.strategy != "scratch" and not config.weights and config.backbone not in LENETS:
+        raise UserError(
+            f"config.backbone={config.backbone} needs weights that it starts from: "
+            f"--config.weights=FILE (only the LeNets are pretrained here); or take "
+            f"--config.strategy=scratch"
+        )
+    if config.views > 1 and (config.strategy != "linear" or config.backbone not in LENETS):
+        raise UserError(
+            f"config.views={config.views}: views are stored for strategy=linear and a LeNet; this "
+            f"is {config.strategy} with {config.backbone}"
+        )
+    steps = math.ceil(spec.examples / config.batch_size)
+    optimizer = functools.partial(_optimizer, depths, config.strategy, config.epochs, steps)
+    whole = Task(
+        model=network.model(feature, len(spec.classes)),
+        optimizer=optimizer,
+        prepare=functools.partial(_prepare, config.pixels, network),
+    )
+    if config.strategy != "linear":
+        return whole
+    of_head = {path: depth for path, depth in depths.items() if depth is not FROZEN}
+    head = Task(
+        model=Head(len(spec.classes)),
+        optimizer=functools.partial(_optimizer, of_head, "linear", config.epochs, steps),
+        augment=_any_view if config.views > 1 else None,
+    )
+    features = functools.partial(_features, config, network, feature)
+    return dataclasses.replace(whole, fixed=Fixed(features, head))
+
+
+def initial(config: Config, spec: Spec, data_dir: Path) -> Mapping[str, np.ndarray]:
+    """The weights that the backbone starts from: path -> array.
+
+    Raises:
+        UserError: a file that cannot be read or does not fit the network.
+    """
+    if config.strategy == "scratch":
+        return {}
+    network, feature, _ = _parts(config, spec)
+    if config.weights:
+        return network.read(config.weights, spec.shape, feature)
+    if processes.several():
+        raise UserError("--coordinator: name the weights to start from: --config.weights=FILE")
+    arrays = _pretrained(config.backbone, data_dir)
+    return network.merged(arrays, f"{config.backbone} of {SOURCE}", spec.shape, feature)
+
+
+def remarks(config: Config, dataset: DataSet) -> list[str]:
+    """What is trained and what is not.
+
+    Raises:
+        UserError: as :func:`task`.
+    """
+    task(config, dataset.spec)  # refuses what does not fit
+    network, feature, depths = _parts(config, dataset.spec)
+    inputs = jax.ShapeDtypeStruct((1, *network.inputs(dataset.spec.shape)), jnp.float32)
+    model = network.model(feature, len(dataset.classes))
+    params = jax.eval_shape(model.init, jax.random.key(0), inputs)["params"]
+    stages = {"head": ("head/kernel", "head/bias")}
+    stages |= dict(reversed(network.stages(dataset.spec.shape, feature).items()))
+    return [f"{config.strategy}: {described(stages, depths, params)}"]
+
+
+def report(trials: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
+    """Write a table of every setting, and a picture where the number of images varies.
+
+    Args:
+        trials: the rows of a sweep.
+        folder: where.
+
+    Returns:
+        The files written.
+    """
+    from cnnjax.reports.shots import write_shots  # matplotlib takes long to import
+
+    if not trials:
+        return []
+    own = trials[0]["config"]
+    start = own["weights"] or f"{SOURCE}" if own["backbone"] in LENETS else own["weights"]
+    title = f"{own['backbone']} from {start} to {own['dataset']}"
+    return write_shots(folder, trials, title, panels="pixels", reference="scratch")
+
+
+def _parts(config: Config, spec: Spec) -> tuple[Backbone, str, Depths]:
+    """The backbone, the feature that its head reads, and the depth of every parameter."""
+    network = backbone(config.backbone, spec.shape, config.dataset)
+    feature = config.features or network.last
+    _require(config, "features", feature, network.features(spec.shape))
+    stages = network.stages(spec.shape, feature)
+    lowest = config.unfreeze_from or list(stages)[-1]
+    _require(config, "unfreeze_from", lowest, stages)
+    if config.unfreeze_from and config.strategy != "partial":
+        raise UserError(
+            f"config.unfreeze_from={lowest}: is for strategy=partial, not {config.strategy}"
+        )
+    depths = {"head/kernel": 0, "head/bias": 0}
+    trained = config.strategy != "linear"
+    for depth, (stage, paths) in enumerate(reversed(stages.items()), start=1):
+        for path in paths:
+            statistic = path.rpartition("/")[2] in FrozenBatchNorm.statistics
+            depths[path] = depth if trained and not statistic else FROZEN
+        if config.strategy == "partial" and stage == lowest:
+            trained = False
+    return network, feature, depths
+
+
+def _require(config: Config, field: str, stage: str, valid: Iterable[str]) -> None:
+    if stage not in valid:
+        raise UserError(
+            f"config.{field}={stage}: is no stage of {config.backbone}; it has {', '.join(valid)}"
+        )
+
+
+def _optimizer(
+    depths: Depths, strategy: str, epochs: int, steps: int, hparams: Hparams
+) -> optax.GradientTransformation:
+    """AdamW with a cosine, by depth.
+
+    Args:
+        depths: of every parameter.
+        strategy: as in the configuration.
+        epochs, steps: of training, and of an epoch.
+        hparams: traced.
+    """
+    direction = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(hparams.weight_decay))
+    starts = None
+    if strategy == "gradual":
+        starts = [steps * epoch for epoch in start_epochs(depths, epochs, hparams.pace)]
+    return optax.chain(
+        by_depth(
+            direction,
+            depths,
+            decay=1.0 if strategy == "scratch" else hparams.decay,
+            starts=starts,
+        ),
+        optax.scale_by_learning_rate(
+            optax.cosine_decay_schedule(hparams.learning_rate, epochs * steps)
+        ),
+    )
+
+
+def start_epochs(depths: Depths, epochs: int, pace: jax.Array | float) -> list[jax.Array]:
+    """For each depth the epoch (0, 1, ...) from which on it is trained: evenly up to ``pace``."""
+    deepest = max(depth for depth in depths.values() if depth is not FROZEN)
+    return [jnp.round(pace * epochs * depth / max(deepest, 1)) for depth in range(deepest + 1)]
+
+
+def _prepare(pixels: str, network: Backbone, images: jax.Array) -> jax.Array:
+    """Stored images [N, h, w, C] -> the network's inputs."""
+    if pixels == "inverted":
+        images = (255 if images.dtype == jnp.uint8 else 1) - images
+    if pixels == "shuffled":
+        height, width, channels = images.shape[1:]
+        order = np.random.RandomState(0).permutation(height * width)
+        images = images.reshape(len(images), -1, channels)[:, order].reshape(images.shape)
+    return network.prepare(images)
+
+
+def _features(
+    config: Config, network: Backbone, feature: str, params: Any, images: jax.Array
+) -> jax.Array:
+    """Stored images [N, h, w, C] -> what the head reads of each of their views, [N, views, F]."""
+    inputs = _prepare(config.pixels, network, images)
+    # The keys are functions of the image: its views are the same wherever it stands.
+    flat = images.reshape(len(images), -1).astype(jnp.uint32)
+    factors = 2 * jnp.arange(flat.shape[1], dtype=jnp.uint32)[None] + 1
+    keys = jax.vmap(jax.random.key)((flat * factors).sum(1))
+
+    def of_view(view: int) -> jax.Array:
+        seen = inputs
+        if view:
+            own = jax.vmap(jax.random.fold_in, (0, None))(keys, view)
+            seen = ops.random_warp(own, inputs, **_DISTORTIONS, background=BACKGROUND)
+        return read(
+            features_of(network.network, params["backbone"], seen)[feature], network.reading
+        )
+
+    return jnp.stack([of_view(view) for view in range(config.views)], axis=1)
+
+
+def _any_view(keys: jax.Array, features: jax.Array, hparams: Hparams) -> jax.Array:
+    """float[N, views, F] -> float[N, 1, F]: one of the views of each."""
+    del hparams
+    draw = lambda key, views: jax.random.choice(key, views, (1,))
+    return jax.vmap(draw)(keys, features)
+
+
+@functools.cache
+def _pretrained(name: str, data_dir: Path) -> Mapping[str, np.ndarray]:
+    """The weights of a LeNet that was trained on :data:`SOURCE`."""
+    dataset = data.load(SOURCE)
+    network = backbone(name, dataset.spec.shape, SOURCE)
+    schedule = Plan(epochs=_SOURCE_EPOCHS, batch_size=64, select="last")
+    steps = schedule.epochs * math.ceil(dataset.spec.examples / schedule.batch_size)
+    learned = Task(
+        model=network.model(network.last, len(dataset.classes)),
+        optimizer=functools.partial(_adamw, steps),
+        prepare=network.prepare,
+        augment=_distort,
+    )
+    return pretrained(name, learned, dataset, _SourceHparams(), schedule, data_dir)
+
+
+@struct.dataclass
+class _SourceHparams:
+    """Of pretraining."""
+
+    learning_rate: float = 0.005
+    weight_decay: float = 0.01
+
+
+def _adamw(steps: int, hparams: _SourceHparams) -> optax.GradientTransformation:
+    schedule = optax.cosine_decay_schedule(hparams.learning_rate, steps)
+    return optax.adamw(schedule, weight_decay=hparams.weight_decay)
+
+
+def _distort(keys: jax.Array, inputs: jax.Array, hparams: Any) -> jax.Array:
+    del hparams
+    return ops.random_warp(keys, inputs, **_DISTORTIONS, background=BACKGROUND)
