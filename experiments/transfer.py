@@ -51,6 +51,7 @@ ABLATIONS = {
     ),
 }
 SOURCE = "digits:01234"  # what the LeNets are pretrained on
+RANDOM = "random"
 
 _SOURCE_EPOCHS = 40
 _DISTORTIONS = {"shift": 2.0, "scaling": 0.1, "squeezing": 0.1, "shearing": 0.15}
@@ -80,7 +81,9 @@ class Config:
         "resnet32", "resnet44", "resnet56", "squeezenet",
     ] = setting("lenet1", "the network that is transferred")  # fmt: skip
     weights: str = setting(
-        "", f"its weights: .pth, .safetensors, .npz, a folder or a run; LeNets: {SOURCE}"
+        "",
+        f"what it starts from: .pth, .safetensors, .npz, a folder or a run; {RANDOM}: drawn once, "
+        f"for comparison; empty: a LeNet that learned {SOURCE}",
     )
     strategy: Literal["scratch", "linear", "partial", "gradual", "finetune"] = setting(
         "finetune", "what is trained: all from random weights, the head, the upper stages, "
@@ -145,7 +148,7 @@ def task(config: Config, spec: Spec) -> Task:
         raise UserError(
             f"config.backbone={config.backbone} needs weights that it starts from: "
             f"--config.weights=FILE (only the LeNets are pretrained here); or take "
-            f"--config.strategy=scratch"
+            f"--config.weights={RANDOM} or --config.strategy=scratch"
         )
     if config.views > 1 and (config.strategy != "linear" or config.backbone not in LENETS):
         raise UserError(
@@ -180,6 +183,8 @@ def initial(config: Config, spec: Spec, data_dir: Path) -> Mapping[str, np.ndarr
     if config.strategy == "scratch":
         return {}
     network, feature, _ = _parts(config, spec)
+    if config.weights == RANDOM:
+        return network.drawn(spec.shape, feature)
     if config.weights:
         return network.read(config.weights, spec.shape, feature)
     if processes.several():
@@ -219,8 +224,7 @@ def report(trials: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
     if not trials:
         return []
     own = trials[0]["config"]
-    start = own["weights"] or f"{SOURCE}" if own["backbone"] in LENETS else own["weights"]
-    title = f"{own['backbone']} from {start} to {own['dataset']}"
+    title = f"{own['backbone']} from {own['weights'] or SOURCE} to {own['dataset']}"
     return write_shots(folder, trials, title, panels="pixels", reference="scratch")
 
 

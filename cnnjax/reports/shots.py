@@ -155,16 +155,10 @@ def shots_figure(ways: Sequence[Way], ticks: Mapping[int, str], title: str) -> F
 
 
 def _name(row: Row, panels: str) -> str:
-    """What the sweep says of a row, apart from images and seed; its strategy where that is all."""
-    said = {
-        path: value
-        for path, value in row["changes"].items()
-        if path not in ("shots", panels, *REPLICATES)
-    }
-    own = row["config"]["strategy"]
-    parts = [] if "strategy" in said else [own] * (not said)
-    parts += [as_text(v) if p == "strategy" else f"{p}={as_text(v)}" for p, v in said.items()]
-    return ", ".join(parts)
+    """The strategy, and what else the sweep says of a row apart from images and seed."""
+    known = ("strategy", "shots", panels, *REPLICATES)
+    others = (f"{p}={as_text(v)}" for p, v in row["changes"].items() if p not in known)
+    return ", ".join([row["config"]["strategy"], *others])
 
 
 def _cell(found: Summary) -> str:

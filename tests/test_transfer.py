@@ -1,0 +1,623 @@
+"""Transfer: stages, what moves, features computed once, kept weights, draws, and mistakes."""
+
+import dataclasses
+import functools
+import json
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from flax.traverse_util import flatten_dict
+from safetensors.numpy import load_file, save_file
+
+import experiments
+from cnnjax import data
+from cnnjax.command_line import main
+from cnnjax.config import override, to_dict
+from cnnjax.data import Spec
+from cnnjax.errors import UserError
+from cnnjax.kept import kept
+from cnnjax.models import CifarResNet, LeNet1, LeNet5, ModernLeNet, features_of, stages
+from cnnjax.pretrained.backbones import BACKBONES
+from cnnjax.run import Places, task_to_train
+from cnnjax.training import Devices, Plan, fit, init_state, train_step
+from cnnjax.training import fixed as fixed_module
+from cnnjax.training import pretraining as pretraining_module
+from cnnjax.training.fixed import computed_once
+from cnnjax.training.freezing import FROZEN
+from cnnjax.training.pretraining import pretrained
+from experiments import transfer
+from experiments.transfer import Config
+from tests.mistakes import refused
+from tests.training_task import Hparams as SmallHparams
+from tests.training_task import small_splits, small_task, traced
+
+SPEC = Spec((8, 8, 1), ("a", "b", "c", "d", "e"), 20)
+LABELS = np.random.default_rng(0).integers(0, 5, 400).astype(np.int32)
+SPLITS = {"train": np.arange(300), "validation": np.arange(300, 340), "test": np.arange(340, 400)}
+SINGLE = functools.partial(Devices, "single")
+
+
+@pytest.fixture(scope="module")
+def lenet(tmp_path_factory):
+    """A file with weights of a LeNet-1 for images of one channel, in our own names."""
+    params = jax.jit(LeNet1().init)(jax.random.key(3), jnp.zeros((1, 28, 28, 1)))["params"]
+    path = tmp_path_factory.mktemp("weights") / "lenet1.safetensors"
+    save_file(
+        {name: np.asarray(leaf) for name, leaf in flatten_dict(params, sep="/").items()}, path
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def digits():
+    return data.load("digits:56789").splits
+
+
+def config_of(lenet, **changes):
+    changes = {name.replace("__", "."): value for name, value in changes.items()}
+    return override(Config(weights=str(lenet), epochs=2, batch_size=10), changes)
+
+
+def started(config, spec=SPEC):
+    """The task with its initial weights, and the state before the first step."""
+    task = task_to_train(transfer, config, spec, Places("unused"))
+    state = init_state(task, 0, np.zeros((1, *spec.shape), np.uint8), traced(config.hparams))
+    return task, state
+
+
+def moved(before, after):
+    """The names of the parameters of which any bit differs."""
+    before, after = (flatten_dict(tree, sep="/") for tree in (before, after))
+    return {name for name in before if not np.array_equal(before[name], after[name])}
+
+
+# --- stages -----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "network, side, feature, expected",
+    [
+        (LeNet1(), 28, "S4", ["C1", "C3"]),
+        (LeNet1(), 28, "S2", ["C1"]),
+        (LeNet5(), 32, "F6", ["C1", "S2", "C3", "S4", "C5", "F6"]),
+        (ModernLeNet(), 28, "logits", ["C1", "C3", "F5", "logits"]),
+    ],
+)
+def test_stages_are_the_features_with_parameters_of_their_own(network, side, feature, expected):
+    found = stages(network, (side, side, 1), feature)
+    assert list(found) == expected
+    for stage, paths in found.items():
+        module = "output" if stage == "logits" else stage
+        assert {path.split("/")[0] for path in paths} == {module}
+
+
+def test_stages_of_a_residual_network():
+    found = stages(CifarResNet(20), (8, 8, 3), "pooled")
+    assert {stage: len(paths) for stage, paths in found.items()} == {
+        # conv1 and a norm of 4; a stage has 3 blocks, each of 2 convolutions and 2 norms.
+        "stem": 5, "layer1": 30, "layer2": 30, "layer3": 30,
+    }  # fmt: skip
+    assert all(path.startswith("layer2.") for path in found["layer2"])
+
+
+def test_features_of_some_parameters():
+    x = np.random.RandomState(0).rand(2, 28, 28, 1).astype(np.float32)
+    params = LeNet1().init(jax.random.key(0), x)["params"]
+    _, features = LeNet1().apply({"params": params}, x)
+    found = features_of(LeNet1(), {"C1": params["C1"]}, x)
+    assert list(found) == ["C1", "S2"]
+    np.testing.assert_array_equal(found["S2"], features["S2"])
+
+
+# --- what is trained --------------------------------------------------------------------------
+
+C1, C3 = ({f"backbone/{name}/{leaf}" for leaf in ("kernel", "bias")} for name in ("C1", "C3"))
+HEAD = {"head/kernel", "head/bias"}
+
+
+@pytest.mark.parametrize(
+    "changes, expected",
+    [
+        ({"strategy": "linear"}, HEAD),
+        ({"strategy": "partial"}, HEAD | C3),
+        ({"strategy": "partial", "unfreeze_from": "C1"}, HEAD | C3 | C1),
+        ({"strategy": "finetune"}, HEAD | C3 | C1),
+        ({"strategy": "finetune", "features": "S2"}, HEAD | C1),
+        ({"strategy": "gradual", "hparams__pace": 1.0}, HEAD),
+        ({"strategy": "scratch"}, HEAD | C3 | C1),
+    ],
+)
+def test_only_what_is_trained_moves(lenet, digits, changes, expected):
+    """Two steps, with weight decay: all else stays as it was in the file, to the bit."""
+    config = config_of(lenet, **changes)
+    task, state = started(config)
+    stored = load_file(lenet)
+    for path in C1 & set(flatten_dict(state.params, sep="/")):
+        same = np.array_equal(
+            stored[path.removeprefix("backbone/")], flatten_dict(state.params, sep="/")[path]
+        )
+        assert same == (config.strategy != "scratch" or path.endswith("bias"))
+    batch = {name: digits["train"][name][:10] for name in ("inputs", "labels")}
+    batch["weights"] = np.ones(10, np.float32)
+    step = jax.jit(functools.partial(train_step, task))
+    after = state
+    for _ in range(2):  # the first leaves the backbone alone: the head is zero
+        after, _ = step(after, batch, traced(config.hparams))
+    assert moved(state.params, after.params) == expected
+
+
+@pytest.mark.parametrize(
+    "pace, expected",
+    [(0.0, [0, 0, 0]), (0.5, [0, 2, 4]), (1.0, [0, 4, 8]), (0.25, [0, 1, 2])],
+)
+def test_start_of_every_stage(pace, expected):
+    """Of 8 epochs, evenly up to ``pace`` of them: the head, then C3, then C1."""
+    depths = {"head/kernel": 0, "C3": 1, "C1": 2}
+    assert [int(start) for start in transfer.start_epochs(depths, 8, pace)] == expected
+
+
+def test_gradual_by_epoch(lenet, digits):
+    """Epochs of 2 steps; with pace 0.5 of 4 epochs C3 starts in the second, C1 in the third."""
+    config = config_of(lenet, strategy="gradual", epochs=4)
+    task, state = started(config)
+    batch = {name: digits["train"][name][:10] for name in ("inputs", "labels")}
+    batch["weights"] = np.ones(10, np.float32)
+    step = jax.jit(functools.partial(train_step, task))
+    found = []
+    for _ in range(4):
+        before = state.params
+        for _ in range(2):  # 20 training images in batches of 10
+            state, _ = step(state, batch, traced(config.hparams))
+        found.append(moved(before, state.params))
+    assert found == [HEAD, HEAD | C3, HEAD | C3 | C1, HEAD | C3 | C1]
+
+
+def test_rates_below_the_head(lenet, digits):
+    """The second step of a stage two below the head is decay^2 of what it is without decay."""
+    steps = {}
+    for decay in (1.0, 0.5):
+        task, state = started(config_of(lenet, hparams__decay=decay, hparams__weight_decay=0.0))
+        hparams = traced(config_of(lenet, hparams__decay=decay, hparams__weight_decay=0.0).hparams)
+        rule = task.optimizer(hparams)
+        gradients = jax.tree.map(jnp.ones_like, state.params)
+        updates, _ = jax.jit(rule.update)(gradients, rule.init(state.params), state.params)
+        steps[decay] = {p: float(u.ravel()[0]) for p, u in flatten_dict(updates, sep="/").items()}
+    for path, share in (("head/bias", 1), ("backbone/C3/bias", 0.5), ("backbone/C1/bias", 0.25)):
+        assert steps[0.5][path] == pytest.approx(share * steps[1.0][path], rel=1e-6)
+
+
+def test_statistics_of_batch_normalisation_are_never_trained():
+    spec = dataclasses.replace(SPEC, shape=(8, 8, 3))
+    for strategy in ("scratch", "finetune", "gradual", "partial"):
+        _, _, depths = transfer._parts(Config(backbone="resnet20", strategy=strategy), spec)
+        for path, depth in depths.items():
+            assert depth is FROZEN or path.split("/")[-1] not in ("mean", "var")
+        assert depths["backbone/layer3.0/bn1/scale"] == 1
+    # A norm of a frozen stage stays whole.
+    assert depths["backbone/layer2.0/bn1/scale"] is depths["backbone/bn1/bias"] is FROZEN
+
+
+def test_what_is_trained_is_said(lenet):
+    dataset = data.load("digits:56789")
+    (line,) = transfer.remarks(config_of(lenet, strategy="partial"), dataset)
+    # 192 x 5 + 5 and 5 x 5 x 4 x 12 + 12; 5 x 5 x 4 + 4.
+    assert line == "partial: trained head, C3 (2,177 parameters); frozen C1 (104 parameters)"
+
+
+# --- features computed once -------------------------------------------------------------------
+
+
+def split_off(digits, count):
+    return {
+        name: {key: array[:count] for key, array in digits[name].items()}
+        for name in ("train", "validation")
+    }
+
+
+def test_features_computed_once_give_the_same_training(lenet, digits, tmp_path):
+    """To the last bit, here; the backbone in batches of the step's size and in those of 64."""
+    config = config_of(lenet, strategy="linear", features="S2", epochs=3)
+    task, _ = started(config)
+    splits, plan = split_off(digits, 45), Plan(3, 10, seed=1, select="last")
+    every_step = fit(task, splits, config.hparams, plan, devices=SINGLE())
+    once = computed_once(task, splits, SINGLE(), tmp_path)
+    assert once.splits["train"]["inputs"].shape == (45, 1, 12 * 12 * 4)
+    cached = fit(once.task, once.splits, config.hparams, plan, devices=SINGLE())
+    whole = once.whole(cached.params)
+    assert flatten_dict(whole).keys() == flatten_dict(every_step.params).keys()
+    assert moved(every_step.params, whole) == set()
+    assert np.any(np.asarray(whole["head"]["kernel"])), "it was trained"
+
+
+def test_features_are_kept_by_what_they_depend_on(lenet, digits, tmp_path, monkeypatch):
+    splits = split_off(digits, 20)
+    task, _ = started(config_of(lenet, strategy="linear"))
+    first = computed_once(task, splits, SINGLE(), tmp_path).splits
+    files = sorted((tmp_path / "features").iterdir())
+    assert len(files) == 2, "train and validation; no temporary file is left"
+
+    def never(*arguments):
+        raise AssertionError("computed again")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Devices, "apply", lambda self, function: never)
+        again = computed_once(task, splits, SINGLE(), tmp_path).splits
+    for name in splits:
+        np.testing.assert_array_equal(again[name]["inputs"], first[name]["inputs"])
+        np.testing.assert_array_equal(again[name]["labels"], splits[name]["labels"])
+
+    key = functools.partial(fixed_module._key, task.fixed)
+    params, inputs = {"backbone": flatten_dict({})}, splits["train"]["inputs"]
+    params = jax.tree.map(np.asarray, started(config_of(lenet, strategy="linear"))[1].params)
+    params = {"backbone": params["backbone"]}
+    own = key(params, inputs)
+    assert own == key(params, inputs) == files[[f.stem for f in files].index(own)].stem
+    other_inputs = inputs.copy()
+    other_inputs[3, 4, 4] += 1
+    other_params = jax.tree.map(np.copy, params)
+    other_params["backbone"]["C1"]["bias"][0] += 1e-3
+    other_stage = started(config_of(lenet, strategy="linear", features="C3"))[0].fixed
+    other_pixels = started(config_of(lenet, strategy="linear", pixels="inverted"))[0].fixed
+    others = [key(params, other_inputs), key(other_params, inputs)]
+    others += [fixed_module._key(f, params, inputs) for f in (other_stage, other_pixels)]
+    assert len({own, *others}) == 5
+
+
+@pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: _flip(b)])
+def test_a_damaged_file_is_computed_again(tmp_path, damage):
+    path, calls = tmp_path / "new" / "a.npz", []
+
+    def compute():
+        calls.append(1)
+        return {"C1/kernel": np.arange(1000.0)}
+
+    kept(path, compute)
+    path.write_bytes(damage(path.read_bytes()))
+    for _ in range(2):
+        np.testing.assert_array_equal(kept(path, compute)["C1/kernel"], np.arange(1000.0))
+    assert len(calls) == 2
+    assert [file.name for file in path.parent.iterdir()] == ["a.npz"]
+
+
+def _flip(content):
+    middle = len(content) // 2
+    return content[:middle] + bytes([content[middle] ^ 1]) + content[middle + 1 :]
+
+
+def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
+    (tmp_path / "file").write_text("in the way")
+    found = kept(tmp_path / "file" / "a.npz", lambda: {"x": np.ones(2)})
+    np.testing.assert_array_equal(found["x"], np.ones(2))
+
+
+def test_views_are_of_the_image_wherever_it_stands(lenet, digits):
+    task, state = started(config_of(lenet, strategy="linear", views=3))
+    images = digits["train"]["inputs"][:4]
+    run = jax.jit(task.fixed.features)
+    found, turned = run(state.params, images), run(state.params, images[::-1])
+    assert found.shape == (4, 3, 192)
+    np.testing.assert_array_equal(found[::-1], turned)
+    plain = started(config_of(lenet, strategy="linear"))[0].fixed.features(state.params, images)
+    np.testing.assert_allclose(found[:, 0], plain[:, 0], atol=1e-6)
+    assert len(np.unique(np.asarray(found[0]), axis=0)) == 3
+    # Training takes any of them, evaluation the first.
+    keys = jax.random.split(jax.random.key(0), 300)
+    rows = jnp.broadcast_to(jnp.arange(3.0)[None, :, None], (300, 3, 1))
+    drawn = np.asarray(task.fixed.head.augment(keys, rows, None)).ravel()
+    assert np.bincount(drawn.astype(int)).min() > 70
+    head = task.fixed.head
+    params = {"head": {"kernel": jnp.ones((1, 5)), "bias": jnp.zeros(5)}}
+    np.testing.assert_array_equal(head.logits(params, rows)[:2], 0)
+
+
+# --- weights learned once ---------------------------------------------------------------------
+
+
+def small_dataset(**changes):
+    splits = {**small_splits(), "test": small_splits(seed=1)["validation"]}
+    splits |= changes
+    return data.DataSet("small", splits, ("a", "b", "c"), {"source": "drawn"}).with_checksum()
+
+
+def learn(folder, dataset=None, task=None, hparams=None, plan=None):
+    return pretrained(
+        "small",
+        task or small_task(),
+        dataset or small_dataset(),
+        hparams or SmallHparams(),
+        plan or Plan(1, 30, select="last"),
+        folder,
+    )
+
+
+def test_weights_are_learned_once(tmp_path, monkeypatch, capsys):
+    first = learn(tmp_path)
+    (path,) = (tmp_path / "pretrained").iterdir()
+    assert path.name.startswith("small-") and path.suffix == ".npz"
+    assert "pretraining small on small (once)" in capsys.readouterr().err
+    with monkeypatch.context() as patch:
+        patch.setattr(pretraining_module, "fit", None)
+        again = learn(tmp_path)
+    assert first.keys() == again.keys() and "Dense_0/kernel" in first
+    assert all(np.array_equal(first[name], again[name]) for name in first)
+    assert capsys.readouterr().err == ""
+    # Learned anew, they are the same to the bit.
+    path.write_bytes(b"damaged")
+    anew = learn(tmp_path)
+    assert all(np.array_equal(first[name], anew[name]) for name in first)
+
+
+def test_weights_are_kept_by_all_that_they_depend_on():
+    task, dataset, hparams = small_task(), small_dataset(), traced(SmallHparams())
+    plan, train = Plan(1, 30), small_splits()["train"]
+    key = pretraining_module._key
+    other = small_dataset(train={"inputs": train["inputs"] // 2, "labels": train["labels"]})
+    others = [
+        key(task, other, hparams, plan),
+        key(task, dataset, traced(SmallHparams(dropout=0.2)), plan),
+        key(task, dataset, hparams, Plan(2, 30)),
+        key(task, dataset, hparams, Plan(1, 30, seed=1)),
+        key(dataclasses.replace(task, prepare=lambda x: x / 200.0), dataset, hparams, plan),
+    ]
+    assert key(small_task(), small_dataset(), hparams, plan) == key(task, dataset, hparams, plan)
+    assert len({key(task, dataset, hparams, plan), *others}) == 6
+
+
+def test_lenets_start_from_what_they_learned_elsewhere(tmp_path, monkeypatch):
+    """The default weights: the same network, learned on other digits."""
+    asked = []
+
+    def fake(name, task, dataset, hparams, plan, folder):
+        asked.append((name, dataset.name, dataset.classes, folder))
+        shape = jax.eval_shape(task.prepare, dataset.splits["train"]["inputs"][:1])
+        params = jax.eval_shape(task.model.init, jax.random.key(0), shape)["params"]
+        return {p: np.full(s.shape, 2, s.dtype) for p, s in flatten_dict(params, sep="/").items()}
+
+    monkeypatch.setattr(transfer, "pretrained", fake)
+    transfer._pretrained.cache_clear()
+    found = transfer.initial(Config(features="S2"), SPEC, tmp_path)
+    transfer._pretrained.cache_clear()
+    assert asked == [("lenet1", "digits:01234", tuple("01234"), tmp_path)]
+    assert found.keys() == C1 and all((array == 2).all() for array in found.values())
+    assert transfer.initial(Config(strategy="scratch"), SPEC, tmp_path) == {}
+
+
+def test_random_weights_are_the_same_every_time(tmp_path):
+    first, again = (transfer.initial(Config(weights="random"), SPEC, tmp_path) for _ in range(2))
+    assert first.keys() == C1 | C3
+    assert all(np.array_equal(first[path], again[path]) for path in first)
+    assert np.std(first["backbone/C3/kernel"]) > 0
+
+
+def test_a_model_of_this_experiment_can_be_transferred_again(lenet, tmp_path):
+    _, state = started(config_of(lenet))
+    flat = flatten_dict(state.params, sep="/")
+    save_file({name: np.asarray(leaf) for name, leaf in flat.items()}, tmp_path / "m.safetensors")
+    found = BACKBONES["lenet1"].read(tmp_path / "m.safetensors", (8, 8, 1), "S4")
+    assert found.keys() == C1 | C3
+    np.testing.assert_array_equal(found["backbone/C3/kernel"], load_file(lenet)["C3/kernel"])
+
+
+# --- data -------------------------------------------------------------------------------------
+
+
+def test_shots_are_of_every_class_drawn_by_the_seed_and_nested():
+    drawn = {
+        (shots, seed): transfer.rows(Config(shots=shots, seed=seed), LABELS, SPLITS)["train"]
+        for shots in (5, 20)
+        for seed in (0, 1)
+    }
+    for (shots, _), found in drawn.items():
+        assert np.bincount(LABELS[found]).tolist() == [shots] * 5
+        assert found.max() < 300 and len(np.unique(found)) == len(found)
+    assert set(drawn[5, 0]) <= set(drawn[20, 0])
+    assert len(np.intersect1d(drawn[5, 0], drawn[5, 1])) < 10
+    again = transfer.rows(Config(shots=5, strategy="linear"), LABELS, SPLITS)
+    np.testing.assert_array_equal(again["train"], drawn[5, 0])
+    np.testing.assert_array_equal(again["test"], SPLITS["test"])
+    assert transfer.rows(Config(shots=None), LABELS, SPLITS) is None
+
+
+def test_digits_of_some_classes():
+    some, everything = data.load("digits:73"), data.load("digits")
+    assert some.classes == ("3", "7")
+    for name, split in some.splits.items():
+        labels = everything.splits[name]["labels"]
+        chosen = (labels == 3) | (labels == 7)
+        np.testing.assert_array_equal(split["inputs"], everything.splits[name]["inputs"][chosen])
+        np.testing.assert_array_equal(split["labels"], labels[chosen] == 7)
+    with pytest.raises(UserError, match="digits:5: behind the colon there must be two or more"):
+        data.load("digits:5")
+
+
+def test_pixels_of_another_task():
+    image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
+    identity = dataclasses.replace(BACKBONES["lenet1"], prepare=lambda images: images)
+    seen = functools.partial(transfer._prepare, network=identity, images=image)
+    assert np.asarray(seen("inverted"))[0, 0, 2, 0] == 253
+    shuffled = np.asarray(seen("shuffled"))
+    assert sorted(shuffled.ravel()) == list(range(64)) and not np.array_equal(shuffled, image)
+    np.testing.assert_array_equal(shuffled, seen("shuffled"))
+
+
+def test_colours_are_normalised_as_the_weights_want_them():
+    """(level / 255 - mean) / deviation of ImageNet; grey in all three channels."""
+    images = np.full((1, 2, 2, 3), 255, np.uint8)
+    found = np.asarray(BACKBONES["resnet18"].prepare(images))[0, 0, 0]
+    np.testing.assert_allclose(
+        found, [(1 - 0.485) / 0.229, 0.544 / 0.224, 0.594 / 0.225], rtol=1e-6
+    )
+    grey = np.asarray(BACKBONES["squeezenet"].prepare(images[..., :1]))
+    np.testing.assert_allclose(grey[0, 1, 1], found, rtol=1e-6)
+
+
+# --- mistakes ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "changes, shape, message",
+    [
+        (
+            {"features": "S5"},
+            (8, 8, 1),
+            "S5: is no stage of lenet1; it has C1, S2, C3, S4",
+        ),
+        ({"strategy": "partial", "unfreeze_from": "S2"}, (8, 8, 1), "it has C1, C3$"),
+        ({"unfreeze_from": "C1"}, (8, 8, 1), "is for strategy=partial, not finetune"),
+        ({"backbone": "resnet20"}, (8, 8, 3), "resnet20 needs weights.*--config.weights=FILE"),
+        ({"backbone": "resnet20"}, (8, 8, 4), "three colours; those of digits:56789 have 4"),
+        ({"views": 2}, (8, 8, 1), "strategy=linear and a LeNet; this is finetune with lenet1"),
+        ({}, (32, 32, 1), "lenet1 takes images of up to 28x28; those of digits:56789 are 32x32"),
+        ({"backbone": "squeezenet", "weights": "x"}, (8, 8, 3), "at least 17x17"),
+    ],
+)
+def test_mistakes(changes, shape, message):
+    with pytest.raises(UserError, match=message):
+        transfer.task(Config(**changes), dataclasses.replace(SPEC, shape=shape))
+
+
+def test_more_shots_than_images(capsys, tmp_path):
+    flags = ["--experiment=transfer", f"--workdir={tmp_path}", "--config.shots=200"]
+    message = refused(capsys, *flags)
+    assert "config.shots=200: of class 0 (counted from 0) digits:56789 has only 1" in message
+
+
+@pytest.mark.parametrize(
+    "change, words",
+    [
+        (lambda a: a.pop("C3/bias"), "it lacks 1 of the network's: C3/bias"),
+        (lambda a: a.update({"F9/kernel": np.ones(1)}), "1 of its names the network has not: F9"),
+        (lambda a: a.update({"C1/bias": np.ones(7, np.float32)}), r"C1/bias is \(7,\)"),
+    ],
+)
+def test_weights_that_do_not_fit(lenet, tmp_path, change, words):
+    arrays = load_file(lenet)
+    change(arrays)
+    save_file(arrays, tmp_path / "other.safetensors")
+    with pytest.raises(UserError, match=words):
+        transfer.initial(config_of(tmp_path / "other.safetensors"), SPEC, tmp_path)
+
+
+def test_what_lies_above_the_stage_need_not_fit(lenet, tmp_path):
+    arrays = load_file(lenet)
+    del arrays["C3/bias"]
+    save_file(arrays, tmp_path / "other.safetensors")
+    found = transfer.initial(
+        config_of(tmp_path / "other.safetensors", features="S2"), SPEC, tmp_path
+    )
+    assert found.keys() == C1
+
+
+# --- command line and report ------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("name", transfer.ABLATIONS)
+def test_every_named_sweep_can_be_planned(name, tmp_path, capsys):
+    flags = ["--experiment=transfer", f"--workdir={tmp_path}", f"--sweep={name}", "--dry_run"]
+    assert main(experiments, flags) == 0
+    assert f"{len(transfer.ABLATIONS[name])} trials" in capsys.readouterr().out
+
+
+def test_a_run_on_features_leaves_a_whole_model(lenet, tmp_path, capsys):
+    """What it measured on features, evaluation measures again on images."""
+    base = ["--experiment=transfer", f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path}"]
+    flags = ["--config.strategy=linear", "--config.epochs=2", f"--config.weights={lenet}"]
+    assert main(experiments, [*base, *flags]) == 0
+    assert "frozen C3, C1 (1,316 parameters)" in capsys.readouterr().out
+    result = json.loads((tmp_path / "run" / "result.json").read_text())
+    assert result["parameters"] == 104 + 1_212 + 965
+    assert result["train"]["count"] == 25 and len(result["initial"]["sha256"]) == 64
+    model = load_file(tmp_path / "run" / "model.safetensors")
+    np.testing.assert_array_equal(model["backbone/C1/kernel"], load_file(lenet)["C1/kernel"])
+    assert main(experiments, [*base, "--mode=evaluate"]) == 0
+    assert f"accuracy {result['test']['accuracy']:.4f}" in capsys.readouterr().out
+
+
+def test_a_run_from_other_weights_is_not_continued(lenet, tmp_path, capsys):
+    file = tmp_path / "w.safetensors"
+    arrays = load_file(lenet)
+    save_file(arrays, file)
+    flags = ["--experiment=transfer", f"--workdir={tmp_path / 'run'}", f"--data_dir={tmp_path}"]
+    flags += ["--config.strategy=linear", "--config.epochs=1", f"--config.weights={file}"]
+    assert main(experiments, flags) == 0
+    (tmp_path / "run" / "result.json").unlink()
+    save_file(arrays | {"C1/bias": arrays["C1/bias"] + 1}, file)
+    capsys.readouterr()
+    assert "holds a run from other initial weights" in refused(capsys, *flags)
+
+
+def row(strategy, seed, accuracy, shots=5, pixels="plain", **changes):
+    config = Config(strategy=strategy, seed=seed, shots=shots, pixels=pixels)
+    test = None if accuracy is None else {"accuracy": accuracy}
+    return {
+        "changes": {"strategy": strategy, "shots": shots, "seed": seed} | changes,
+        "config": to_dict(config),
+        "status": "diverged" if accuracy is None else "finished",
+        "test": test,
+        "train": {"count": 5 * (shots or 126)},
+    }
+
+
+def test_report_of_fake_rows(tmp_path):
+    trials = [row("scratch", 0, 0.80), row("scratch", 1, 0.82), row("scratch", 2, None)]
+    trials += [row("scratch", seed, 0.9, shots=None) for seed in range(2)]
+    trials += [row("linear", seed, 0.90 + seed / 50) for seed in range(2)]
+    files = transfer.report(trials, tmp_path)
+    assert [file.name for file in files] == ["transfer.md", "transfer.png"]
+    lines = files[0].read_text().splitlines()
+    assert lines[0] == "# lenet1 from digits:01234 to digits:56789"
+    assert lines[2].startswith("| strategy | 5 a class | all | against scratch with 5 a class")
+    # Student's interval of 80 and 82: 81 ± 12.7.
+    assert lines[4] == "| scratch | 81.0 (68.3 – 93.7) | 90.0 (90.0 – 90.0) | – |"
+    assert lines[5].startswith("| linear | 91.0 (78.3 – 103.7) | – | +10.0 (p ")
+    assert files[1].read_bytes().startswith(b"\x89PNG")
+
+
+def test_report_of_several_kinds_of_images_and_of_one_number(tmp_path):
+    assert transfer.report([], tmp_path) == []
+    one = row("linear", 0, 0.8)
+    one["changes"] = {"features": "S2", "seed": 0}
+    (path,) = transfer.report([one], tmp_path)
+    assert "| linear, features=S2 | 80.0 |" in path.read_text()
+    trials = [row("linear", 0, 0.8, shots, p) for p in ("plain", "inverted") for shots in (5, 9)]
+    table, picture = transfer.report(trials, tmp_path)
+    assert "| inverted | linear | 80.0 | 80.0 | – |" in table.read_text()
+    assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+# --- real weights -----------------------------------------------------------------------------
+
+
+def cifar(folder):
+    records = np.fromfile(folder / "cifar10" / "test_batch_first1000.bin", np.uint8)
+    records = records.reshape(1000, 3073)
+    images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1)
+    return np.ascontiguousarray(images), records[:, 0].astype(np.int32)
+
+
+def test_a_linear_probe_of_a_real_network(real_data, tmp_path):
+    """ResNet-20 of CIFAR-10 knows these classes: 200 images teach a new classifier them again."""
+    images, labels = cifar(real_data)
+    parts = {"train": slice(200), "validation": slice(200, 250), "test": slice(250, 450)}
+    splits = {name: {"inputs": images[p], "labels": labels[p]} for name, p in parts.items()}
+    spec = Spec((32, 32, 3), tuple("0123456789"), 200)
+    weights = real_data / "weights" / "resnet_cifar10" / "resnet20-12fca82f.th"
+    config = config_of(weights, backbone="resnet20", strategy="linear", epochs=20)
+    task = task_to_train(transfer, config, spec, Places("unused"))
+    once = computed_once(task, splits, SINGLE(), tmp_path)
+    plan = transfer.plan(config)
+    fitted = fit(once.task, once.splits, config.hparams, plan, devices=SINGLE())
+    logits = once.task.logits(fitted.params, once.splits["test"]["inputs"])
+    assert np.mean(np.argmax(logits, -1) == splits["test"]["labels"]) > 0.85
+
+
+def test_a_network_with_a_part_of_its_weights(real_data):
+    """Of this ResNet-18 four convolutions of layer4 are missing: up to layer3 it is whole."""
+    folder = real_data / "weights" / "resnet18_imagenet_partial"
+    resnet = BACKBONES["resnet18"]
+    found = resnet.read(folder, (64, 64, 3), "layer3")
+    assert len(found) == 75 and "backbone/layer3.1/bn2/var" in found
+    with pytest.raises(UserError, match=r"it lacks .* of the network's: layer4"):
+        resnet.read(folder, (64, 64, 3), "pooled")
