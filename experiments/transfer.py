@@ -15,6 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 import optax
 from flax import struct
+from flax.traverse_util import flatten_dict
 
 from cnnjax import data, ops, processes
 from cnnjax.config import setting
@@ -26,7 +27,8 @@ from cnnjax.models.lenet import BACKGROUND
 from cnnjax.models.transferred import read
 from cnnjax.pretrained.backbones import LENETS, Backbone, backbone
 from cnnjax.sweeps import chain, grid, product
-from cnnjax.training import Plan, Task
+from cnnjax.training import Plan, Task, init_state
+from cnnjax.training.compilation import jit
 from cnnjax.training.freezing import FROZEN, Depths, by_depth, described
 from cnnjax.training.pretraining import pretrained
 from cnnjax.training.task import Fixed
@@ -54,7 +56,10 @@ SOURCE = "digits:01234"  # what the LeNets are pretrained on
 RANDOM = "random"
 
 _SOURCE_EPOCHS = 40
-_DISTORTIONS = {"shift": 2.0, "scaling": 0.1, "squeezing": 0.1, "shearing": 0.15}
+_DISTORTIONS = {
+    "shift": 2.0, "scaling": 0.2, "squeezing": 0.2, "shearing": 0.3, "rotation": 0.3,
+    "bending": 1.0,
+}  # fmt: skip
 
 
 @struct.dataclass
@@ -184,7 +189,9 @@ def initial(config: Config, spec: Spec, data_dir: Path) -> Mapping[str, np.ndarr
         return {}
     network, feature, _ = _parts(config, spec)
     if config.weights == RANDOM:
-        return network.drawn(spec.shape, feature)
+        draw = functools.partial(init_state, task(config, spec), 0, hparams=config.hparams)
+        drawn = jit(draw, seldom=True)(np.zeros((1, *spec.shape), np.uint8)).params["backbone"]
+        return flatten_dict({"backbone": jax.device_get(drawn)}, sep="/")
     if config.weights:
         return network.read(config.weights, spec.shape, feature)
     if processes.several():

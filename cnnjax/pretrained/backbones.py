@@ -86,21 +86,12 @@ class Backbone:
                 for name, array in arrays.items()
                 if name.startswith(_PREFIX)
             }
-        whole, needed = shapes(self.network, self.inputs(images)), self._needed(images, feature)
+        inputs = self.inputs(images)
+        whole, needed = shapes(self.network, inputs), dependencies(self.network, inputs)[feature]
         keep = sorted(whole.keys() - needed)
         tree = unflatten_dict(dict(whole), sep="/")
         found = flatten_dict(merge(tree, arrays, source, keep=keep), sep="/")
         return {_PREFIX + path: found[path] for path in sorted(needed)}
-
-    def drawn(self, images: Sequence[int], feature: str) -> dict[str, np.ndarray]:
-        """Random values for the same parameters, the same ones every time."""
-        inputs = np.zeros((1, *self.inputs(images)), np.float32)
-        params = jax.jit(self.network.init)(jax.random.key(0), inputs)["params"]
-        flat = {path: np.asarray(leaf) for path, leaf in flatten_dict(params, sep="/").items()}
-        return {_PREFIX + path: flat[path] for path in sorted(self._needed(images, feature))}
-
-    def _needed(self, images: Sequence[int], feature: str) -> frozenset[str]:
-        return dependencies(self.network, self.inputs(images))[feature]
 
     def read(self, path: str | Path, images: Sequence[int], feature: str) -> dict[str, np.ndarray]:
         """:meth:`merged` of a file of weights.

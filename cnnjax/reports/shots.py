@@ -15,6 +15,7 @@ from cnnjax.reports.statistics import Summary, as_text, summarize
 from cnnjax.reports.sweep_tables import escape
 
 _MARKERS = "osD^vPX*"
+_A_CLASS = " a class"
 
 Row = Mapping[str, Any]
 
@@ -75,12 +76,13 @@ def ways_of(rows: Sequence[Row], panels: str) -> list[Way]:
 
 def ticks_of(rows: Sequence[Row]) -> dict[int, str]:
     """Number of training images, in growing order -> how many a class that is, in words."""
+    words = lambda shots: "all" if shots is None else f"{shots}{_A_CLASS}"
     found = {
-        row["train"]["count"]: "all" if row["config"]["shots"] is None else row["config"]["shots"]
+        row["train"]["count"]: words(row["config"]["shots"])
         for row in rows
         if row["status"] == "finished"
     }
-    return {images: str(found[images]) for images in sorted(found)}
+    return {images: found[images] for images in sorted(found)}
 
 
 def markdown_table(
@@ -90,8 +92,8 @@ def markdown_table(
     several = len({way.panel for way in ways}) > 1
     fewest = next(iter(ticks))
     header = [
-        *["images"] * several, "strategy", *(f"{text} a class" for text in ticks.values()),
-        f"against {reference} with {ticks[fewest]} a class, points",
+        *["images"] * several, "strategy", *ticks.values(),
+        f"against {reference} with {ticks[fewest]}, points",
     ]  # fmt: skip
     first = 1 + several
     lines = [line(header), "|" + "-|" * first + "-:|" * (len(header) - first)]
@@ -138,7 +140,7 @@ def shots_figure(ways: Sequence[Way], ticks: Mapping[int, str], title: str) -> F
                     color=f"C{index}", alpha=0.15, linewidth=0,
                 )  # fmt: skip
         ax.set_xscale("log")
-        ax.set_xticks(list(ticks), list(ticks.values()))
+        ax.set_xticks(list(ticks), [text.removesuffix(_A_CLASS) for text in ticks.values()])
         ax.xaxis.set_minor_locator(NullLocator())
         ax.set(xlabel="training images a class (logarithmic)")
         if len(panels) > 1:
