@@ -35,16 +35,21 @@ from cnnjax.training.task import Fixed
 
 SUMMARY = "transfer learning: scratch, linear, finetune, gradual, partial; little data"
 
+SOURCE = "digits:01234"  # what the LeNets are pretrained on
+RANDOM = "random"
 STRATEGIES = ("scratch", "linear", "partial", "gradual", "finetune")
 ABLATIONS = {
     "strategies": grid(strategy=STRATEGIES, seed=range(20)),
-    "shots": grid(strategy=STRATEGIES, shots=(5, 10, 20, 50), seed=range(20)),
+    "shots": chain(  # most seeds where the draw of images matters most
+        grid(strategy=STRATEGIES, shots=(5,), seed=range(50)),
+        grid(strategy=STRATEGIES, shots=(10, 20, 50), seed=range(20)),
+    ),
     "layers": product(
-        grid(strategy=("linear",), features=("C1", "S2", "C3", "S4")),
-        grid(shots=(5, 20, None), seed=range(20)),
+        grid(strategy=("linear",), distortions=(False,), weights=("", RANDOM)),
+        grid(features=("C1", "S2", "C3", "S4"), shots=(5, 20, None), seed=range(20)),
     ),
     "scenarios": product(
-        grid(pixels=("plain", "shuffled"), shots=(5, None)),
+        grid(distortions=(False,), pixels=("plain", "shuffled"), shots=(5, None)),
         chain(
             grid(strategy=("scratch", "linear", "finetune")),
             grid(strategy=("linear",), features=("S2",)),
@@ -52,11 +57,10 @@ ABLATIONS = {
         grid(seed=range(20)),
     ),
 }
-SOURCE = "digits:01234"  # what the LeNets are pretrained on
-RANDOM = "random"
-
 _SOURCE_EPOCHS = 40
-_DISTORTIONS = {
+# Amounts of ops.random_warp: those of experiments/lenet.py, and stronger ones for pretraining.
+_DISTORTIONS = {"shift": 2.0, "scaling": 0.1, "squeezing": 0.1, "shearing": 0.15}
+_SOURCE_DISTORTIONS = {
     "shift": 2.0, "scaling": 0.2, "squeezing": 0.2, "shearing": 0.3, "rotation": 0.3,
     "bending": 1.0,
 }  # fmt: skip
@@ -102,11 +106,14 @@ class Config:
     pixels: Literal["plain", "inverted", "shuffled"] = setting(
         "plain", "what the images look like: a different task"
     )
-    views: int = setting(
-        1, "linear, LeNets: stored views of a training image, all but one distorted", minimum=1
+    distortions: bool = setting(
+        True, "LeNets: train on images under random affine maps; linear: on stored views of them"
     )
-    epochs: int = setting(40, "passes over the training images", minimum=1)
-    batch_size: int = setting(25, "images in an update", minimum=1)
+    views: int = setting(
+        20, "linear, distortions: how many of an image are stored, itself included", minimum=1
+    )
+    epochs: int = setting(60, "passes over the training images", minimum=1)
+    batch_size: int = setting(50, "images in an update", minimum=1)
     seed: int = setting(
         0, "of the draw of images, initial weights and order", minimum=0, below=2**32
     )
@@ -155,17 +162,13 @@ def task(config: Config, spec: Spec) -> Task:
             f"--config.weights=FILE (only the LeNets are pretrained here); or take "
             f"--config.weights={RANDOM} or --config.strategy=scratch"
         )
-    if config.views > 1 and (config.strategy != "linear" or config.backbone not in LENETS):
-        raise UserError(
-            f"config.views={config.views}: views are stored for strategy=linear and a LeNet; this "
-            f"is {config.strategy} with {config.backbone}"
-        )
     steps = math.ceil(spec.examples / config.batch_size)
     optimizer = functools.partial(_optimizer, depths, config.strategy, config.epochs, steps)
     whole = Task(
         model=network.model(feature, len(spec.classes)),
         optimizer=optimizer,
         prepare=functools.partial(_prepare, config.pixels, network),
+        augment=functools.partial(_distort, _DISTORTIONS) if _distorts(config) else None,
     )
     if config.strategy != "linear":
         return whole
@@ -173,7 +176,7 @@ def task(config: Config, spec: Spec) -> Task:
     head = Task(
         model=Head(len(spec.classes)),
         optimizer=functools.partial(_optimizer, of_head, "linear", config.epochs, steps),
-        augment=_any_view if config.views > 1 else None,
+        augment=_any_view if _distorts(config) else None,
     )
     features = functools.partial(_features, config, network, feature)
     return dataclasses.replace(whole, fixed=Fixed(features, head))
@@ -324,12 +327,17 @@ def _features(
         seen = inputs
         if view:
             own = jax.vmap(jax.random.fold_in, (0, None))(keys, view)
-            seen = ops.random_warp(own, inputs, **_DISTORTIONS, background=BACKGROUND)
+            seen = _distort(_DISTORTIONS, own, inputs)
         return read(
             features_of(network.network, params["backbone"], seen)[feature], network.reading
         )
 
-    return jnp.stack([of_view(view) for view in range(config.views)], axis=1)
+    views = config.views if _distorts(config) else 1
+    return jnp.stack([of_view(view) for view in range(views)], axis=1)
+
+
+def _distorts(config: Config) -> bool:
+    return config.distortions and config.backbone in LENETS
 
 
 def _any_view(keys: jax.Array, features: jax.Array, hparams: Hparams) -> jax.Array:
@@ -350,7 +358,7 @@ def _pretrained(name: str, data_dir: Path) -> Mapping[str, np.ndarray]:
         model=network.model(network.last, len(dataset.classes)),
         optimizer=functools.partial(_adamw, steps),
         prepare=network.prepare,
-        augment=_distort,
+        augment=functools.partial(_distort, _SOURCE_DISTORTIONS),
     )
     return pretrained(name, learned, dataset, _SourceHparams(), schedule, data_dir)
 
@@ -368,6 +376,8 @@ def _adamw(steps: int, hparams: _SourceHparams) -> optax.GradientTransformation:
     return optax.adamw(schedule, weight_decay=hparams.weight_decay)
 
 
-def _distort(keys: jax.Array, inputs: jax.Array, hparams: Any) -> jax.Array:
+def _distort(
+    amounts: Mapping[str, float], keys: jax.Array, inputs: jax.Array, hparams: Any = None
+) -> jax.Array:
     del hparams
-    return ops.random_warp(keys, inputs, **_DISTORTIONS, background=BACKGROUND)
+    return ops.random_warp(keys, inputs, **amounts, background=BACKGROUND)

@@ -115,7 +115,7 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
 
 
 def test_views_are_of_the_image_wherever_it_stands(lenet, digits):
-    task = task_of(config_of(lenet, strategy="linear", views=3))
+    task = task_of(config_of(lenet, strategy="linear", distortions=True, views=3))
     params, images = params_of(task), digits["train"]["inputs"][:4]
     run = jax.jit(lambda params, images: task.fixed.features(params, images))
     found, turned = run(params, images), run(params, images[::-1])
@@ -127,7 +127,7 @@ def test_views_are_of_the_image_wherever_it_stands(lenet, digits):
 
 
 def test_training_takes_any_view_and_evaluation_the_first(lenet):
-    head = task_of(config_of(lenet, strategy="linear", views=3)).fixed.head
+    head = task_of(config_of(lenet, strategy="linear", distortions=True, views=3)).fixed.head
     rows = jnp.broadcast_to(jnp.arange(3.0)[None, :, None], (300, 3, 1))
     keys = jax.random.split(jax.random.key(0), 300)
     drawn = np.asarray(head.augment(keys, rows, None))

@@ -268,7 +268,6 @@ def test_colours_are_normalised_as_the_weights_want_them():
         ({"unfreeze_from": "C1"}, (8, 8, 1), "is for strategy=partial, not finetune"),
         ({"backbone": "resnet20"}, (8, 8, 3), "resnet20 needs weights.*--config.weights=FILE"),
         ({"backbone": "resnet20"}, (8, 8, 4), "three colours; those of digits:56789 have 4"),
-        ({"views": 2}, (8, 8, 1), "strategy=linear and a LeNet; this is finetune with lenet1"),
         ({}, (32, 32, 1), "lenet1 takes images of up to 28x28; those of digits:56789 are 32x32"),
         ({"backbone": "squeezenet", "weights": "x"}, (8, 8, 3), "at least 17x17"),
     ],

@@ -38,7 +38,8 @@ def lenet_file(folder):
 def config_of(weights, **changes) -> Config:
     """A short training; ``hparams__decay`` stands for ``hparams.decay``."""
     changes = {name.replace("__", "."): value for name, value in changes.items()}
-    return override(Config(weights=str(weights), epochs=2, batch_size=10), changes)
+    short = Config(weights=str(weights), epochs=2, batch_size=10, distortions=False)
+    return override(short, changes)
 
 
 def task_of(config, spec=SPEC) -> Task:
