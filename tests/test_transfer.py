@@ -376,10 +376,11 @@ def test_report_of_fake_rows(tmp_path):
 
 def test_report_of_several_kinds_of_images_and_of_one_number(tmp_path):
     assert transfer.report([], tmp_path) == []
-    one = row("linear", 0, 0.8)
-    one["changes"] = {"features": "S2", "seed": 0}
-    (path,) = transfer.report([one], tmp_path)
-    assert "| linear, features=S2 | 80.0 |" in path.read_text()
+    of_two = [row("linear", 0, 0.8, weights="", epochs=60), row("linear", 0, 0.7, weights="random")]
+    of_two[1]["changes"]["epochs"] = 60
+    (path,) = transfer.report(of_two, tmp_path)
+    lines = path.read_text().splitlines()
+    assert lines[4:6] == ["| linear | 80.0 | – |", "| linear, weights=random | 70.0 | – |"]
     trials = [row("linear", 0, 0.8, shots, p) for p in ("plain", "inverted") for shots in (5, 9)]
     table, picture = transfer.report(trials, tmp_path)
     assert "| inverted | linear | 80.0 | 80.0 | – |" in table.read_text()

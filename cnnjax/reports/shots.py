@@ -1,7 +1,7 @@
 """Ways to learn from few images, against their number: a table, and a picture with a line each."""
 
 import dataclasses
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 from pathlib import Path
 from typing import Any
 
@@ -64,11 +64,14 @@ def write_shots(
 
 def ways_of(rows: Sequence[Row], panels: str) -> list[Way]:
     """The ways of a sweep, in its order, from the finished rows."""
+    paths = {path for row in rows for path in row["changes"]}
+    paths -= {"strategy", "shots", panels, *REPLICATES}
+    varied = {path for path in paths if len({row["changes"].get(path) for row in rows}) > 1}
     found: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
     for row in rows:
         if row["status"] == "finished":
             own = row["config"]
-            key = _name(row, panels), own[panels]
+            key = _name(row, varied), own[panels]
             by_images = found.setdefault(key, {}).setdefault(row["train"]["count"], {})
             by_images[own["seed"]] = 100 * row["test"]["accuracy"]
     return [Way(name, panel, correct) for (name, panel), correct in found.items()]
@@ -156,10 +159,13 @@ def shots_figure(ways: Sequence[Way], ticks: Mapping[int, str], title: str) -> F
     return figure
 
 
-def _name(row: Row, panels: str) -> str:
-    """The strategy, and what else the sweep says of a row apart from images and seed."""
-    known = ("strategy", "shots", panels, *REPLICATES)
-    others = (f"{p}={as_text(v)}" for p, v in row["changes"].items() if p not in known)
+def _name(row: Row, varied: Set[str]) -> str:
+    """The strategy, and what else of a row the sweep varies."""
+    others = (
+        f"{path}={as_text(value)}"
+        for path, value in row["changes"].items()
+        if path in varied and value != ""
+    )
     return ", ".join([row["config"]["strategy"], *others])
 
 
