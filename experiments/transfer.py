@@ -43,9 +43,9 @@ Known deviations and what the settings rest on
 * Intervals are over draws of training images, initial heads and order.  Pretraining is done once,
   and the test images are the same for all seeds.
 * The head starts at zero, in every strategy.
-* The last layers of a network know the classes it was trained to tell apart: logistic regression
-  on 5 images a class is right on 92 % with S4 of LeNet-5 and 83 with F6, on 92 with S4 of the modern
-  LeNet and 86 with F5, and on 91 with the pixels themselves.  For these two take
+* The last layers of a network know the classes it was trained to tell apart: with 5 images a class
+  logistic regression is right on 92 % with S4 of LeNet-5 and 83 with F6, on 92 with S4 of the
+  modern LeNet and 86 with F5, and on 91 with the pixels themselves.  For these two networks take
   --config.features=S4.
 """
 
