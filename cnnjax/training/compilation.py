@@ -64,5 +64,6 @@ def fingerprint(function: Callable, *arguments: Any) -> str:
     parts = (
         jax.jit(function).lower(*arguments).as_text(),
         jax.__version__, jaxlib.__version__, device.platform, device.device_kind,
+        str(compiler_options()),
     )  # fmt: skip
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

@@ -58,8 +58,8 @@ class Task:
         initial: path of a parameter, its names joined with slashes -> the value that it starts
             from, instead of the one that is drawn.
         fixed: what of the model stays as it starts and needs to be computed once for an input.
-            It is for those who train (:func:`cnnjax.training.fixed.computed_once`); a task trained
-            without that gives the same, only later.
+            Who trains asks for it (:func:`cnnjax.training.fixed.computed_once`); the task itself,
+            trained as it is, gives the same if it has no ``augment``, only later.
     """
 
     model: nn.Module
