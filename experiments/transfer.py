@@ -72,7 +72,7 @@ from cnnjax.models import Head, features_of
 from cnnjax.models.lenet import BACKGROUND
 from cnnjax.models.transferred import read
 from cnnjax.pretrained.backbones import LENETS, Backbone, backbone
-from cnnjax.sweeps import chain, grid, product
+from cnnjax.sweeps import axis, chain, grid, product, zipped
 from cnnjax.training import Plan, Task, init_state
 from cnnjax.training.compilation import jit
 from cnnjax.training.freezing import FROZEN, Depths, by_depth, described
@@ -86,9 +86,14 @@ RANDOM = "random"
 STRATEGIES = ("scratch", "linear", "partial", "gradual", "finetune")
 ABLATIONS = {
     "strategies": grid(strategy=STRATEGIES, seed=range(20)),
-    "shots": chain(  # most seeds where the draw of images matters most
+    # Some 60 updates each, and most seeds where the draw of images matters most.
+    "shots": chain(
         grid(strategy=STRATEGIES, shots=(5,), seed=range(50)),
-        grid(strategy=STRATEGIES, shots=(10, 20, 50), seed=range(20)),
+        product(
+            grid(strategy=STRATEGIES),
+            zipped(axis("shots", (10, 20, 50)), axis("epochs", (60, 30, 12))),
+            grid(seed=range(20)),
+        ),
     ),
     "layers": product(
         grid(strategy=("linear",), distortions=(False,), weights=("", RANDOM)),

@@ -64,9 +64,7 @@ def write_shots(
 
 def ways_of(rows: Sequence[Row], panels: str) -> list[Way]:
     """The ways of a sweep, in its order, from the finished rows."""
-    paths = {path for row in rows for path in row["changes"]}
-    paths -= {"strategy", "shots", panels, *REPLICATES}
-    varied = {path for path in paths if len({row["changes"].get(path) for row in rows}) > 1}
+    varied = _varied(rows, panels)
     found: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
     for row in rows:
         if row["status"] == "finished":
@@ -157,6 +155,18 @@ def shots_figure(ways: Sequence[Way], ticks: Mapping[int, str], title: str) -> F
         title="mean and 95 % CI", title_fontsize=9,
     )  # fmt: skip
     return figure
+
+
+def _varied(rows: Sequence[Row], panels: str) -> set[str]:
+    """What differs between rows of the same strategy, images and number of images."""
+    alike: dict[tuple, dict[str, set[Any]]] = {}
+    everything = {path for row in rows for path in row["changes"]}
+    for row in rows:
+        own = row["config"]
+        values = alike.setdefault((own["strategy"], own["shots"], own[panels]), {})
+        for path in everything - set(REPLICATES):
+            values.setdefault(path, set()).add(as_text(row["changes"].get(path)))
+    return {path for values in alike.values() for path, v in values.items() if len(v) > 1}
 
 
 def _name(row: Row, varied: Set[str]) -> str:
