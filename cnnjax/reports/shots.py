@@ -136,10 +136,10 @@ def shots_figure(ways: Sequence[Way], ticks: Mapping[int, str], title: str) -> F
                 color=f"C{index}", markersize=5, linewidth=1.4, label=way.name,
             )  # fmt: skip
             if all(summary.low is not None for summary in found):
-                ax.fill_between(
-                    images, [summary.low for summary in found], [s.high for s in found],
-                    color=f"C{index}", alpha=0.15, linewidth=0,
-                )  # fmt: skip
+                ends = [s.low for s in found], [s.high for s in found]
+                ax.fill_between(images, *ends, color=f"C{index}", alpha=0.1, linewidth=0)
+                for end in ends:  # bands that lie above each other are told apart by their edges
+                    ax.plot(images, end, color=f"C{index}", linewidth=0.6, alpha=0.5)
         ax.set_xscale("log")
         ax.set_xticks(list(ticks), [text.removesuffix(_A_CLASS) for text in ticks.values()])
         ax.xaxis.set_minor_locator(NullLocator())
