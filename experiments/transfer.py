@@ -369,22 +369,21 @@ def _features(
 ) -> jax.Array:
     """Stored images [N, h, w, C] -> what the head reads of each of their views, [N, views, F]."""
     inputs = _prepare(config.pixels, network, images)
-    # The keys are functions of the image: its views are the same wherever it stands.
-    flat = images.reshape(len(images), -1).astype(jnp.uint32)
-    factors = 2 * jnp.arange(flat.shape[1], dtype=jnp.uint32)[None] + 1
-    keys = jax.vmap(jax.random.key)((flat * factors).sum(1))
-
-    def of_view(view: int) -> jax.Array:
-        seen = inputs
-        if view:
-            own = jax.vmap(jax.random.fold_in, (0, None))(keys, view)
-            seen = _distort(_DISTORTIONS, own, inputs)
-        return read(
-            features_of(network.network, params["backbone"], seen)[feature], network.reading
-        )
-
     views = config.views if _distorts(config) else 1
-    return jnp.stack([of_view(view) for view in range(views)], axis=1)
+    seen = inputs[:, None]
+    if views > 1:
+        # The keys are functions of the image: its views are the same wherever it stands.
+        flat = images.reshape(len(images), -1).astype(jnp.uint32)
+        factors = 2 * jnp.arange(flat.shape[1], dtype=jnp.uint32)[None] + 1
+        keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), views - 1))(
+            (flat * factors).sum(1)
+        )
+        others = _distort(_DISTORTIONS, keys.reshape(-1), jnp.repeat(inputs, views - 1, axis=0))
+        others = others.reshape(len(images), views - 1, *inputs.shape[1:])
+        seen = jnp.concatenate([seen, others], axis=1)
+    flat = seen.reshape(-1, *inputs.shape[1:])
+    found = features_of(network.network, params["backbone"], flat)[feature]
+    return read(found, network.reading).reshape(len(images), views, -1)
 
 
 def _distorts(config: Config) -> bool:

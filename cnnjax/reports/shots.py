@@ -66,7 +66,7 @@ def ways_of(rows: Sequence[Row], panels: str) -> list[Way]:
     """The ways of a sweep, in its order, from the finished rows."""
     varied = _varied(rows, panels)
     found: dict[tuple[str, str], dict[int, dict[int, float]]] = {}
-    for row in rows:
+    for row in sorted(rows, key=lambda row: row.get("trial", 0)):  # several processes wrote them
         if row["status"] == "finished":
             own = row["config"]
             key = _name(row, varied), own[panels]
