@@ -86,12 +86,12 @@ RANDOM = "random"
 STRATEGIES = ("scratch", "linear", "partial", "gradual", "finetune")
 ABLATIONS = {
     "strategies": grid(strategy=STRATEGIES, seed=range(20)),
-    # Some 60 updates each, and most seeds where the draw of images matters most.
+    # 60, 60, 90 and 150 updates, and most seeds where the draw of images matters most.
     "shots": chain(
-        grid(strategy=STRATEGIES, shots=(5,), seed=range(50)),
+        grid(strategy=STRATEGIES, shots=(5,), seed=range(40)),
         product(
             grid(strategy=STRATEGIES),
-            zipped(axis("shots", (10, 20, 50)), axis("epochs", (60, 30, 12))),
+            zipped(axis("shots", (10, 20, 50)), axis("epochs", (60, 45, 30))),
             grid(seed=range(20)),
         ),
     ),
