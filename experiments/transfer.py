@@ -13,10 +13,20 @@ and a linear classifier on features of a published network, each computed once,
     python launch.py --experiment=transfer --config.backbone=resnet18 --config.strategy=linear \\
         --config.weights=resnet18.pth --config.dataset=folder:PATH --config.shots=none
 
-Expected on digits:56789, % of 179 test images right, mean and 95 % interval over 50 seeds with 5
-images a class and 20 with more:
+Expected of it, % of 179 test images right, mean and 95 % interval over 40 seeds with 5 images a
+class and 20 with more; in two minutes on two cores:
 
-EXPECTED
+                      5                    10                   20                   50
+    scratch   92.4 (91.6 – 93.2)   94.8 (94.1 – 95.5)   96.5 (96.1 – 97.0)   97.8 (97.5 – 98.0)
+    linear    93.0 (92.1 – 93.9)   96.3 (95.6 – 96.9)   97.3 (97.0 – 97.7)   98.4 (98.2 – 98.6)
+    partial   94.1 (93.4 – 94.8)   96.5 (96.0 – 97.0)   97.5 (97.0 – 97.9)   98.5 (98.4 – 98.7)
+    gradual   93.9 (93.1 – 94.7)   96.8 (96.2 – 97.4)   97.7 (97.2 – 98.1)   98.5 (98.3 – 98.7)
+    finetune  94.2 (93.5 – 94.8)   96.5 (96.0 – 97.0)   97.5 (97.0 – 98.0)   98.5 (98.3 – 98.7)
+
+What was learned elsewhere is worth most where there is least: 1.8 points with 5 images a class
+(paired over seeds: p < 0.001).  Which way to transfer matters little here.  With 50 images scratch
+has not yet ended learning after its 150 updates; after 300 (--config.epochs=60) it has 98.4 and the
+others have 98.5.
 
 Other named sweeps: strategies (all on one target), layers (a linear classifier on every stage, of a
 pretrained and of a random network) and scenarios: cs231n's four cases, little and much data of a
@@ -30,7 +40,7 @@ How it is done
 * Rates are smaller below: a stage's is the one above it times hparams.decay; gradual lets one stage
   after another join, from the top, evenly up to the share hparams.pace of the epochs (Howard and
   Ruder 2018, sections 3.2 and 3.3).  What is frozen has neither weight decay nor state.
-* Batch normalisation always uses the statistics that come with the weights.
+* Batch normalisation always uses the statistics that come with the weights (scratch: 0 and 1).
 * linear computes each image's features once, and keeps them in the data directory.  With
   distortions these are of --config.views stored views of a training image, one of which is drawn in
   every epoch; all other strategies see new distortions of the same amounts.
