@@ -108,12 +108,12 @@ ABLATIONS = {
     "layers": product(
         grid(strategy=("linear",), distortions=(False,), weights=("", RANDOM)),
         grid(features=("C1", "S2", "C3", "S4")),
-        zipped(axis("shots", (5, 20, None)), axis("epochs", (60, 60, 20))),
+        chain(grid(shots=(5, 20)), grid(shots=(None,), epochs=(20,))),
         grid(seed=range(20)),
     ),
     "scenarios": product(
         grid(distortions=(False,), pixels=("plain", "shuffled")),
-        zipped(axis("shots", (5, None)), axis("epochs", (60, 20))),
+        chain(grid(shots=(5,)), grid(shots=(None,), epochs=(20,))),
         chain(
             grid(strategy=("scratch", "linear", "finetune")),
             grid(strategy=("linear",), features=("S2",)),
