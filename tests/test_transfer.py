@@ -367,7 +367,7 @@ def test_report_of_fake_rows(tmp_path):
     assert [file.name for file in files] == ["transfer.md", "transfer.png"]
     lines = files[0].read_text().splitlines()
     assert lines[0] == "# lenet1 from digits:01234 to digits:56789"
-    assert lines[2] == "| strategy | 5 a class | all | against scratch with 5 a class, points |"
+    assert lines[2] == "| setting | 5 a class | all | against scratch with 5 a class, points |"
     # Student's interval of 80 and 82: 81 ± 12.7.
     assert lines[4] == "| scratch | 81.0 (68.3 – 93.7) | 90.0 (90.0 – 90.0) | – |"
     assert lines[5].startswith("| linear | 91.0 (78.3 – 103.7) | – | +10.0 (p ")
@@ -380,10 +380,10 @@ def test_report_of_several_kinds_of_images_and_of_one_number(tmp_path):
     of_two[1]["changes"]["epochs"] = 60
     (path,) = transfer.report(of_two, tmp_path)
     lines = path.read_text().splitlines()
-    assert lines[4:6] == ["| linear | 80.0 | – |", "| linear, weights=random | 70.0 | – |"]
+    assert lines[4:6] == ["| as configured | 80.0 |", "| weights=random | 70.0 |"]
     trials = [row("linear", 0, 0.8, shots, p) for p in ("plain", "inverted") for shots in (5, 9)]
     table, picture = transfer.report(trials, tmp_path)
-    assert "| inverted | linear | 80.0 | 80.0 | – |" in table.read_text()
+    assert "| inverted | linear | 80.0 | 80.0 |" in table.read_text()
     assert picture.read_bytes().startswith(b"\x89PNG")
 
 

@@ -16,6 +16,7 @@ from cnnjax.reports.sweep_tables import escape
 
 _MARKERS = "osD^vPX*"
 _A_CLASS = " a class"
+_AS_GIVEN = "as configured"  # where a sweep's value is empty
 
 Row = Mapping[str, Any]
 
@@ -91,30 +92,33 @@ def markdown_table(
 ) -> str:
     """A line for each way, a column for each number of images."""
     several = len({way.panel for way in ways}) > 1
+    compared = any(way.name == reference for way in ways)
     fewest = next(iter(ticks))
     header = [
-        *["images"] * several, "strategy", *ticks.values(),
-        f"against {reference} with {ticks[fewest]}, points",
+        *["images"] * several, "setting", *ticks.values(),
+        *[f"against {reference} with {ticks[fewest]}, points"] * compared,
     ]  # fmt: skip
     first = 1 + several
     lines = [line(header), "|" + "-|" * first + "-:|" * (len(header) - first)]
     for way in ways:
-        others = [w for w in ways if w.name == reference and w.panel == way.panel and w != way]
-        compared = [
-            against(way.correct.get(fewest, {}), w.correct.get(fewest, {}), 1) for w in others
-        ]
+        others = {w.panel: w for w in ways if w.name == reference and w != way}
+        theirs = others[way.panel].correct.get(fewest, {}) if way.panel in others else {}
         cells = [
             *[escape(way.panel)] * several, escape(way.name),
-            *(_cell(way.at(images)) for images in ticks), *(compared or ["–"]),
+            *(_cell(way.at(images)) for images in ticks),
+            *[against(way.correct.get(fewest, {}), theirs, 1)] * compared,
         ]  # fmt: skip
         lines.append(line(cells))
     seeds = sorted({way.at(images).count for way in ways for images in way.correct})
     notes = [
         f"- % correct on the test images: mean over {' or '.join(map(str, seeds))} seeds, each a "
         f"draw of training images, and Student's 95 % interval of the mean.",
-        f"- Against {reference}: mean difference (positive is better) and p of a two-sided paired "
-        f"t-test over the seeds that both have.",
     ]
+    if compared:
+        notes.append(
+            f"- Against {reference}: mean difference (positive is better) and p of a two-sided "
+            f"paired t-test over the seeds that both have."
+        )
     return "\n".join([f"# {escape(title)}", "", *lines, "", *notes]) + "\n"
 
 
@@ -122,7 +126,8 @@ def shots_figure(ways: Sequence[Way], ticks: Mapping[int, str], title: str) -> F
     """% correct against the number of training images: means, and 95 % intervals as bands."""
     panels = list(dict.fromkeys(way.panel for way in ways))
     names = list(dict.fromkeys(way.name for way in ways))
-    figure = Figure(figsize=(3.4 + 3.8 * len(panels), 4.4), layout="constrained")
+    width = 2.6 + 0.07 * max(map(len, names)) + 3.8 * len(panels)
+    figure = Figure(figsize=(width, 4.4), layout="constrained")
     axes = figure.subplots(1, len(panels), sharey=True, squeeze=False)[0]
     for ax, panel in zip(axes, panels, strict=True):
         for way in ways:
@@ -148,7 +153,7 @@ def shots_figure(ways: Sequence[Way], ticks: Mapping[int, str], title: str) -> F
             ax.set_title(f"{panel} images", fontsize=10)
         ax.grid(alpha=0.3)
     axes[0].set(ylabel="correct on test images (%)")
-    figure.suptitle(title, fontsize=10)
+    figure.suptitle(title, fontsize=10, x=0.01, horizontalalignment="left")
     handles = dict(zip(*reversed(axes[0].get_legend_handles_labels()), strict=True))
     figure.legend(
         handles.values(), handles.keys(), loc="outside right upper", fontsize=9,
@@ -158,7 +163,7 @@ def shots_figure(ways: Sequence[Way], ticks: Mapping[int, str], title: str) -> F
 
 
 def _varied(rows: Sequence[Row], panels: str) -> set[str]:
-    """What differs between rows of the same strategy, images and number of images."""
+    """What tells ways apart: the strategy, and what differs with the same number of images."""
     alike: dict[tuple, dict[str, set[Any]]] = {}
     everything = {path for row in rows for path in row["changes"]}
     for row in rows:
@@ -166,17 +171,20 @@ def _varied(rows: Sequence[Row], panels: str) -> set[str]:
         values = alike.setdefault((own["strategy"], own["shots"], own[panels]), {})
         for path in everything - set(REPLICATES):
             values.setdefault(path, set()).add(as_text(row["changes"].get(path)))
-    return {path for values in alike.values() for path, v in values.items() if len(v) > 1}
+    found = {path for values in alike.values() for path, v in values.items() if len(v) > 1}
+    one = len({row["config"]["strategy"] for row in rows}) == 1
+    return found if one and found else found | {"strategy"}
 
 
 def _name(row: Row, varied: Set[str]) -> str:
-    """The strategy, and what else of a row the sweep varies."""
-    others = (
+    """What of a row tells its way from others."""
+    strategy = [row["config"]["strategy"]] if "strategy" in varied else []
+    others = [
         f"{path}={as_text(value)}"
         for path, value in row["changes"].items()
-        if path in varied and value != ""
-    )
-    return ", ".join([row["config"]["strategy"], *others])
+        if path in varied - {"strategy"} and value != ""
+    ]
+    return ", ".join(strategy + others) or _AS_GIVEN
 
 
 def _cell(found: Summary) -> str:
