@@ -28,11 +28,21 @@ What was learned elsewhere is worth most where there is least: 1.8 points with 5
 has not yet ended learning after its 150 updates; after 300 (--config.epochs=60) it has 98.4 and the
 others have 98.5.
 
-Other named sweeps: strategies (all on one target), layers (a linear classifier on every stage, of a
-pretrained and of a random network) and scenarios: cs231n's four cases, little and much data of a
-similar and of a different task.  Different is here the same digits with their pixels shuffled, by
-one permutation for all: nothing of a stroke is left, so that what was learned from strokes cannot
-help.  It is a harsher difference than between photographs of two kinds, whose edges are alike.
+Other named sweeps: strategies (all on one target); layers, a linear classifier on every stage of the
+pretrained and of a random network: with 5 images a class S4 has 91.0 % (random: 86.7), but S2 90.7
+(91.5): what was learned is in the upper layers.  And scenarios, cs231n's four cases: little and much
+data (5 images a class, and all) of a similar and of a different task.  Different are here the same
+digits with their pixels shuffled, by one permutation for all: nothing of a stroke is left.  It is
+harsher than between two kinds of photographs, whose edges are alike.  Without distortions, 20 seeds:
+
+                       similar, 5            all      different, 5          all
+    scratch        90.5 (89.1 – 91.9)       98.4    79.5 (77.5 – 81.5)     97.0
+    linear on S4   91.0 (89.5 – 92.6)       98.3    81.0 (79.0 – 82.9)     97.2
+    linear on S2   90.7 (89.4 – 92.0)       97.8    87.2 (85.6 – 88.8)     98.4
+    finetune       91.2 (89.6 – 92.8)       98.9    81.9 (80.0 – 83.8)     96.2
+
+as cs231n has it: fine-tuning is best with much data of a similar task, and earlier features with
+little data of a different one.
 
 How it is done
 * A stage is a feature with parameters that no feature before it depends on, found by tracing
