@@ -28,12 +28,13 @@ What was learned elsewhere is worth most where there is least: 1.8 points with 5
 has not yet ended learning after its 150 updates; after 300 (--config.epochs=60) it has 98.4 and the
 others have 98.5.
 
-Other named sweeps: strategies (all on one target); layers, a linear classifier on every stage of the
-pretrained and of a random network: with 5 images a class S4 has 91.0 % (random: 86.7), but S2 90.7
-(91.5): what was learned is in the upper layers.  And scenarios, cs231n's four cases: little and much
-data (5 images a class, and all) of a similar and of a different task.  Different are here the same
-digits with their pixels shuffled, by one permutation for all: nothing of a stroke is left.  It is
-harsher than between two kinds of photographs, whose edges are alike.  Without distortions, 20 seeds:
+Other named sweeps: strategies (all on one target); layers, a linear classifier on every stage of
+the pretrained and of a random network: with 5 images a class S4 has 91.0 % (random: 86.7), but S2
+90.7 (91.5): what was learned is in the upper layers.  And scenarios, cs231n's four cases: little
+and much data (5 images a class, and all) of a similar and of a different task.  Different are here
+the same digits with their pixels shuffled, by one permutation for all: nothing of a stroke is left.
+It is harsher than between two kinds of photographs, whose edges are alike.  Without distortions, 20
+seeds:
 
                        similar, 5            all      different, 5          all
     scratch        90.5 (89.1 – 91.9)       98.4    79.5 (77.5 – 81.5)     97.0
