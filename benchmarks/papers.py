@@ -33,6 +33,7 @@ PAPERS = {
     "strategies": Paper("strategies", ("table",)),
     "networks": Paper("lenet", ("table", "best"), ("--config.dataset=mnist",)),
     "ladder": Paper("zipcode", ("ladder",)),
+    "transfer": Paper("transfer", ("shots",)),
 }
 
 

@@ -7,8 +7,9 @@ fold and value of a number in ``hparams``: a sweep trains them all by one progra
 
 It may have ``ABLATIONS``, named sweeps; ``rows(config, labels, splits)``, a division of all
 examples of its own (:data:`cnnjax.data.Division`) instead of cross-validation;
-``remarks(config, dataset)``, lines to be said before training; and ``report(rows, folder)``, which
-adds files to the report of a sweep and returns them.
+``initial(config, spec, data_dir)``, values that parameters start from (:class:`Task`), which it may
+keep in the data directory; ``remarks(config, dataset)``, lines to be said before training; and
+``report(rows, folder)``, which adds files to the report of a sweep and returns them.
 """
 
 import contextlib
@@ -16,7 +17,7 @@ import dataclasses
 import hashlib
 import json
 import signal
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -28,12 +29,14 @@ from safetensors.numpy import load_file, save_file
 
 from cnnjax import config as configuration
 from cnnjax import data, processes
+from cnnjax.data.dataset import checksum
 from cnnjax.directory import write_json, write_text
 from cnnjax.errors import UserError
 from cnnjax.observers import RunObserver, Signals
 from cnnjax.run_directory import RunDirectory, source_revision, versions
 from cnnjax.training import Devices, Task, evaluator
 from cnnjax.training.checkpoints import Checkpoints
+from cnnjax.training.fixed import Once, computed_once
 from cnnjax.training.loop import Fitted, Interrupted, Plan, Programs, fit
 
 
@@ -105,10 +108,11 @@ def train(
         say(dataset.describe())
         for line in getattr(experiment, "remarks", lambda config, dataset: ())(config, dataset):
             say(line)
-        task = experiment.task(config, dataset.spec)
+        task = task_to_train(experiment, config, dataset.spec, places)
         circumstances = {
             "data": {"sha256": dataset.provenance["sha256"]},
             "devices": devices.describe(),
+            **_checksum_of(task.initial),
             "source": source_revision(),
             "versions": versions(),
         }
@@ -118,9 +122,12 @@ def train(
             # Another run may have finished it meanwhile.
             if not processes.from_leader(run.finished):
                 plan = experiment.plan(config)
-                programs = Programs(task, devices)
-                fitted = _fit(run, task, dataset, config.hparams, plan, programs, places, say)
-                figures = _figures(run, dataset, config.hparams, fitted, programs)
+                # Processes of several machines would have to find the same files.
+                kept_in = None if processes.several() else data.data_folder(places.data_dir)
+                once = computed_once(task, dataset.splits, devices, kept_in)
+                programs = Programs(once.task, devices)
+                fitted = _fit(run, once, dataset.spec, config.hparams, plan, programs, places, say)
+                figures = _figures(run, once, config.hparams, fitted, programs)
                 result = {
                     "experiment": name,
                     **figures,
@@ -133,6 +140,19 @@ def train(
                 return processes.from_leader(lambda: run.read("result.json"))
     say(f"{run.path}: this run is finished already")
     return processes.from_leader(lambda: run.read("result.json"))
+
+
+def task_to_train(experiment: ModuleType, config: Any, spec: data.Spec, places: Places) -> Task:
+    """The experiment's task, with the values that it lets parameters start from.
+
+    Raises:
+        UserError: what the experiment finds wrong.
+    """
+    task = experiment.task(config, spec)
+    if not hasattr(experiment, "initial"):
+        return task
+    initial = experiment.initial(config, spec, data.data_folder(places.data_dir))
+    return dataclasses.replace(task, initial=initial)
 
 
 def load_data(experiment: ModuleType, config: Any, places: Places) -> data.DataSet:
@@ -202,10 +222,17 @@ def _require_whole(path: Path, digest: str) -> None:
         raise UserError(f"{path}: is missing or damaged (its checksum is not that of the result)")
 
 
+def _checksum_of(initial: Mapping[str, np.ndarray]) -> dict[str, Any]:
+    """What a result says of the values that parameters started from, if there are any."""
+    if not initial:
+        return {}
+    return {"initial": {"sha256": checksum(*(initial[path] for path in sorted(initial)))}}
+
+
 def _fit(
     run: RunDirectory,
-    task: Task,
-    dataset: data.DataSet,
+    once: Once,
+    spec: data.Spec,
     hparams: Any,
     plan: Plan,
     programs: Programs,
@@ -220,11 +247,11 @@ def _fit(
     )
     say(f"training on {programs.devices.describe()}, in {run.path}")
     with Signals() as signals:
-        observer = RunObserver(run, plan.epochs, dataset.spec.examples, signals, say)
+        observer = RunObserver(run, plan.epochs, spec.examples, signals, say)
         try:
             return fit(
-                task,
-                dataset.splits,
+                once.task,
+                once.splits,
                 hparams,
                 plan,
                 programs=programs,
@@ -244,15 +271,15 @@ def _fit(
 
 def _figures(
     run: RunDirectory,
-    dataset: data.DataSet,
+    once: Once,
     hparams: Any,
     fitted: Fitted,
     programs: Programs,
 ) -> dict[str, Any]:
     """Measure the selected parameters on every split; keep them and the test predictions."""
-    measured = programs.evaluate(fitted.params, hparams, dataset.splits)
-    params = jax.device_get(fitted.params)
-    answers = {"labels": dataset.splits["test"]["labels"], "logits": measured["test"][0]}
+    measured = programs.evaluate(fitted.params, hparams, once.splits)
+    params = once.whole(jax.device_get(fitted.params))
+    answers = {"labels": once.splits["test"]["labels"], "logits": measured["test"][0]}
     processes.from_leader(lambda: _save_outcome(run, params, answers))
     return {
         **{split: measured[split][1] for split in ("test", "validation", "train")},

@@ -108,13 +108,14 @@ class RunDirectory(Directory):
         Args:
             experiment, settings: what is run.
             argv: how it was asked for.
-            circumstances: on what the result's bits depend beside ``settings``: "data" (with its
-                "sha256"), "devices", "source" and "versions".
+            circumstances: on what the result's bits depend beside ``settings``: "data" and, of
+                weights from elsewhere, "initial" (each with its "sha256"), "devices", "source" and
+                "versions".
             say: is warned where they are no longer those that the run began with.
 
         Raises:
             UserError: as :meth:`check`; also if it cannot be written, another process holds it, or
-                the run began on other data.
+                the run began on other data or from other weights.
         """
         self.check(experiment, settings)
         with self.hold():
@@ -131,12 +132,13 @@ class RunDirectory(Directory):
     ) -> None:
         """Refuse other data than the run began with; warn of other versions, source or devices."""
         before, after = config.flatten(began), config.flatten(now)
-        if before.get("data.sha256") != after["data.sha256"]:
-            raise UserError(
-                f"--workdir={self.path}: holds a run on other data (SHA-256 "
-                f"{after['data.sha256'][:12]} now and {str(before.get('data.sha256'))[:12]} "
-                f"there); give it the same data, or name another folder"
-            )
+        for what, words in (("data", "on other data"), ("initial", "from other initial weights")):
+            ours, theirs = after.get(f"{what}.sha256"), before.get(f"{what}.sha256")
+            if ours != theirs:
+                raise UserError(
+                    f"--workdir={self.path}: holds a run {words} (SHA-256 {str(ours)[:12]} now "
+                    f"and {str(theirs)[:12]} there); give it the same, or name another folder"
+                )
         changed = [
             f"{name} is {value} now and was {before.get(name)}"
             for name, value in after.items()

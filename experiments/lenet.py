@@ -72,6 +72,7 @@ from cnnjax.data.folds import held_out
 from cnnjax.errors import UserError
 from cnnjax.layers import RadialBasis
 from cnnjax.models import FullyConnected, LeNet1, LeNet4, LeNet5, ModernLeNet, totals
+from cnnjax.models.lenet import BACKGROUND, lenet_inputs
 from cnnjax.sweeps import grid, product
 from cnnjax.training import Plan, Task, cross_entropy
 from cnnjax.training.curvature import calibration, scale_by_curvature
@@ -143,8 +144,6 @@ MODELS: dict[str, Callable[..., nn.Module]] = {
     "modern": ModernLeNet,
 }
 INPUT_SIZES = {name: 32 if name in ("lenet4", "lenet5") else 28 for name in MODELS}
-_MARGIN = 2  # pixels of background around an enlarged image
-_BACKGROUND, _FOREGROUND = -0.1, 1.175
 # The global rate of each pass, relative to the first: 5e-4, 2e-4, 1e-4, 5e-5, 1e-5 (LeCun et al.
 # 1998, section III.B), and the passes after which it changes.
 _RATES, _CHANGES = (1.0, 0.4, 0.2, 0.1, 0.02), (2, 5, 8, 12)
@@ -238,7 +237,7 @@ def task(config: Config, spec: Spec) -> Task:
             f"{config.dataset} are {spec.shape[0]}x{spec.shape[1]}"
         )
     model = _model(config, len(spec.classes))
-    prepare = functools.partial(_prepare, size)
+    prepare = functools.partial(lenet_inputs, size)
     steps = math.ceil(spec.examples / config.batch_size)  # of an epoch
     common = {
         "model": model,
@@ -363,17 +362,5 @@ def _distort(keys: jax.Array, images: jax.Array, hparams: Hparams) -> jax.Array:
         shearing=hparams.shearing,
         rotation=hparams.rotation,
         bending=hparams.bending,
-        background=_BACKGROUND,
+        background=BACKGROUND,
     )
-
-
-def _prepare(size: int, images: jax.Array) -> jax.Array:
-    """Stored images [N, h, w, C] -> float32[N, size, size, C], from -0.1 (background) to 1.175."""
-    x = ops.intensity(images)
-    factor = (size - 2 * _MARGIN) // max(x.shape[1:3])
-    if factor > 1:
-        x = ops.enlarge(x, factor)
-    spare = [size - side for side in x.shape[1:3]]
-    pads = [(pixels // 2, pixels - pixels // 2) for pixels in spare]
-    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
-    return x * (_FOREGROUND - _BACKGROUND) + _BACKGROUND

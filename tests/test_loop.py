@@ -11,7 +11,7 @@ import pytest
 
 from cnnjax.training import Devices, Plan, evaluator, fit, measure, predict
 from cnnjax.training.checkpoints import Checkpoints
-from cnnjax.training.loop import Diverged, Interrupted, Observer
+from cnnjax.training.loop import Diverged, Interrupted, Observer, Programs
 from cnnjax.training.progress import Best, all_finite, init_progress, keep_best
 from tests.training_task import Hparams, small_splits, small_task
 
@@ -206,3 +206,20 @@ def test_measure_by_hand():
     assert means["accuracy"] == pytest.approx(2 / 3)
     assert means["loss"] == pytest.approx(-np.log([0.5, 0.6, 0.1]).mean(), rel=1e-6)
     assert json.dumps(means)
+
+
+def test_where_nobody_looks_only_the_last_epoch_is_validated():
+    """And the last parameters are, to the bit, those of a training that is watched."""
+    plan, counted = dataclasses.replace(PLAN, select="last"), []
+    programs = Programs(small_task(), Devices("single"))
+    evaluate = programs.evaluate
+    programs.evaluate = lambda *arguments: counted.append(1) or evaluate(*arguments)
+    recorder = Recorder()
+    watched = fit(small_task(), SPLITS, HPARAMS, plan, programs=programs, observer=recorder)
+    assert len(counted) == len(recorder.rows) == plan.epochs
+    alone = fit(small_task(), SPLITS, HPARAMS, plan, programs=programs)
+    assert len(counted) == plan.epochs + 1
+    assert same(watched.params, alone.params)
+    assert (alone.epochs, alone.selected_epoch) == (plan.epochs, plan.epochs)
+    fit(small_task(), SPLITS, HPARAMS, PLAN, programs=programs)
+    assert len(counted) == 2 * plan.epochs + 1, "where the best is chosen, all are"

@@ -1,5 +1,6 @@
 """Sweeps of a task of one's own: rows, programs shared, folders that go on, failing trials."""
 
+import concurrent.futures
 import dataclasses
 import functools
 import json
@@ -14,8 +15,8 @@ from cnnjax import config as configuration
 from cnnjax.config import override, setting
 from cnnjax.errors import UserError
 from cnnjax.run import Places
-from cnnjax.sweeps import chain, grid, outcomes, run, zipped
-from cnnjax.sweeps.jobs import command_of
+from cnnjax.sweeps import chain, engines, grid, outcomes, run, zipped
+from cnnjax.sweeps.jobs import Job, command_of
 from cnnjax.sweeps.trials import groups, shared, trials_of
 from cnnjax.training import Devices, Plan, Programs, fit
 from experiments import lenet
@@ -339,3 +340,30 @@ def test_folds_and_no_fold_in_one_sweep_are_trained_together():
     """They train on unequally many examples, which one program cannot."""
     rows = sweep(chain(grid(seed=(0, 1)), grid(fold=(0, 1))), TESTED, together=True)
     assert [row["status"] for row in rows] == ["finished"] * 4, rows[0]["message"]
+
+
+def test_a_process_goes_on_with_its_program(monkeypatch):
+    """Two processes, three programs: the third is begun when one of the first two has no trials."""
+    given = []
+
+    class Pool:
+        def __init__(self, *arguments, **options):
+            pass
+
+        def submit(self, function, job):
+            given.append(job.trials[0].config.model)
+            future = concurrent.futures.Future()
+            future.set_result([job.trials[0].number])
+            return future
+
+        def shutdown(self, **options):
+            pass
+
+    monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", Pool)
+    trials = lenet_trials(grid(model=("lenet1", "lenet5", "modern"), seed=range(4)))
+    jobs = [Job("lenet", "experiments.lenet", (trial,), Places(".")) for trial in trials]
+    rows = list(engines.processes(2, lambda: None)(jobs))
+    assert sorted(rows) == list(range(12))
+    assert given[:8].count("lenet1") == given[:8].count("lenet5") == 4
+    assert {given[0], given[1]} == {"lenet1", "lenet5"}
+    assert given[8:] == ["modern"] * 4

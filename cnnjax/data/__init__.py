@@ -1,9 +1,9 @@
 """Named data sets -> numpy arrays with a provenance.  Knows no model.
 
-``load("digits")`` and ``load("docstrings")`` need nothing; ``mnist`` and ``fashion_mnist`` need a
-network once or the four IDX files, ``usps`` its two, the sentences of Kim 2014 theirs;
-``tfds:NAME`` reads what TensorFlow Datasets has prepared; ``folder:PATH`` are images of one's own,
-``text:FOLDER`` and ``table:FILE:TEXT:LABEL`` sentences.
+``load("digits")`` (``digits:56789``: some of its classes) and ``load("docstrings")`` need nothing;
+``mnist`` and ``fashion_mnist`` need a network once or the four IDX files, ``usps`` its two, the
+sentences of Kim 2014 theirs; ``tfds:NAME`` reads what TensorFlow Datasets has prepared;
+``folder:PATH`` are images of one's own, ``text:FOLDER`` and ``table:FILE:TEXT:LABEL`` sentences.
 """
 
 import importlib
@@ -46,6 +46,7 @@ _MODULES = {
 }
 # A user's own, or another library's: how it is written after the colon, and its module.
 _PREFIXES = {
+    "digits": ("CLASSES", "cnnjax.data.digits"),
     "tfds": ("NAME", "cnnjax.data.tfds_images"),
     "folder": ("PATH[:SIZE]", "cnnjax.data.images.folders"),
     "text": ("FOLDER", "cnnjax.data.own_sentences"),

@@ -36,6 +36,9 @@ LENET4_CONNECTIONS = tuple(
     for first in range(8)
 )
 
+BACKGROUND, _FOREGROUND = -0.1, 1.175  # of inputs
+_MARGIN = 2  # pixels of background around an enlarged image
+
 
 class LeNet1(nn.Module):
     """28x28 -> C1 4@24x24 -> S2 4@12x12 -> C3 12@8x8 -> S4 12@4x4 -> 10.
@@ -180,6 +183,21 @@ class ModernLeNet(nn.Module):
         logits = nn.Dense(self.classes, dtype=self.dtype, name="output")(kept)
         logits = logits.astype(jnp.float32)
         return logits, {"C1": c1, "S2": s2, "C3": c3, "S4": s4, "F5": f5, "logits": logits}
+
+
+def lenet_inputs(size: int, images: jax.Array) -> jax.Array:
+    """Stored images [N, h, w, C] -> float32[N, size, size, C], from -0.1 (background) to 1.175.
+
+    Images are enlarged by a whole factor that leaves a margin, and padded with background.
+    """
+    x = ops.intensity(images)
+    factor = (size - 2 * _MARGIN) // max(x.shape[1:3])
+    if factor > 1:
+        x = ops.enlarge(x, factor)
+    spare = [size - side for side in x.shape[1:3]]
+    pads = [(pixels // 2, pixels - pixels // 2) for pixels in spare]
+    x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
+    return x * (_FOREGROUND - BACKGROUND) + BACKGROUND
 
 
 def _check_size(inputs: jax.Array, smallest: int) -> None:

@@ -10,7 +10,7 @@ from cnnjax.ops.convolution import add_bias, conv, convolve, local_conv
 from cnnjax.ops.convolution_pooling import conv_pool
 from cnnjax.ops.distortion import random_shift, random_warp, warp
 from cnnjax.ops.elementwise import dropout, scaled_tanh
-from cnnjax.ops.images import enlarge, intensity, resize_by_area
+from cnnjax.ops.images import enlarge, intensity, resize_by_area, standardize
 from cnnjax.ops.lookup_convolution import max_of_lookup_conv
 from cnnjax.ops.lowerings import plain_lowerings
 from cnnjax.ops.pooling import (
@@ -40,6 +40,7 @@ __all__ = [
     "random_warp",
     "resize_by_area",
     "scaled_tanh",
+    "standardize",
     "sum_pool",
     "warp",
 ]

@@ -1,5 +1,7 @@
 """Images [N, H, W, C]: their grey levels and their size."""
 
+from collections.abc import Sequence
+
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -12,6 +14,18 @@ def intensity(images: jax.Array) -> jax.Array:
     """
     levels = images.astype(jnp.float32)
     return levels * (1 / 255) if images.dtype == jnp.uint8 else levels
+
+
+def standardize(images: jax.Array, mean: Sequence[float], deviation: Sequence[float]) -> jax.Array:
+    """Stored images [N, H, W, 1 or C] -> float32[N, H, W, C]: (levels in 0..1 - mean) / deviation.
+
+    Grey images have their level in every channel.
+    """
+    levels = intensity(images)
+    levels = jnp.broadcast_to(levels, (*levels.shape[:-1], len(mean)))
+    per_channel = (1, 1, 1, len(mean))
+    mean, deviation = (jnp.asarray(v).reshape(per_channel) for v in (mean, deviation))
+    return (levels - mean) / deviation
 
 
 def resize_by_area(images: jax.Array, size: int) -> jax.Array:

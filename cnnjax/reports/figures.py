@@ -25,7 +25,8 @@ def write_report(run: RunDirectory) -> list[Path]:
             predictions["labels"], predictions["logits"].argmax(-1), classes
         ),
     }
-    kernel = load_file(run.path / "model.safetensors").get("C1/kernel")
+    model = load_file(run.path / "model.safetensors")
+    kernel = model.get("C1/kernel", model.get("backbone/C1/kernel"))
     if kernel is not None:
         figures["kernels.png"] = kernels(kernel, "C1 kernels")
     run.report.mkdir(exist_ok=True)

@@ -15,6 +15,7 @@ from typing import Any
 from cnnjax.errors import UserError, reason
 from cnnjax.sweeps.jobs import Job, run_job
 from cnnjax.sweeps.rows import Row
+from cnnjax.sweeps.trials import shared
 
 Engine = Callable[[Sequence[Job]], Iterator[Row]]
 """Jobs -> their rows, each as soon as there is one, in any order."""
@@ -32,6 +33,7 @@ def processes(workers: int, prepare: Callable[[], None]) -> Engine:
     """``workers`` processes of this machine, which share its cores evenly.
 
     A small network's step on CPU leaves part of two cores idle; one training a core leaves none.
+    A process goes on with trials of the program that it has compiled, as long as there are any.
     When a process dies, the jobs without rows are given to new ones; after three deaths without
     a row in between, that is an error.
 
@@ -159,10 +161,30 @@ def _in_pool(
     pool = concurrent.futures.ProcessPoolExecutor(
         workers, context, initializer=_begin, initargs=(theirs, threads, prepare)
     )
-    futures = {pool.submit(_rows, job): number for number, job in jobs.items()}
+    order: dict[Any, int] = {}
+    program = {
+        number: order.setdefault(shared(job.trials[0].config), len(order))
+        for number, job in jobs.items()
+    }
+    waiting, running = list(jobs), {}
+
+    def submit(last: int | None = None) -> None:
+        """The next job of the program ``last``, or else of one that nobody has at the moment."""
+        taken = {program[number] for number in running.values()}
+        number = min(waiting, key=lambda n: (program[n] != last, program[n] in taken))
+        waiting.remove(number)
+        running[pool.submit(_rows, jobs[number])] = number
+
     try:
-        for future in concurrent.futures.as_completed(futures):
-            yield futures[future], future.result()
+        for _ in range(min(workers, len(waiting))):
+            submit()
+        while running:
+            ended, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
+            for future in ended:
+                number, rows = running.pop(future), future.result()
+                if waiting:  # for the worker that has just ended, the only idle one
+                    submit(program[number])
+                yield number, rows
     finally:
         ours.close()
         pool.shutdown(cancel_futures=True)

@@ -7,8 +7,8 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 from cnnjax import config as configuration
-from cnnjax.data import DataSet, divide, load
-from cnnjax.run import Places, division_of
+from cnnjax.data import DataSet, data_folder, divide, load
+from cnnjax.run import Places, division_of, task_to_train
 from cnnjax.run_directory import command, source_revision, versions
 from cnnjax.sweeps.outcomes import Trainer
 from cnnjax.sweeps.rows import Row
@@ -81,13 +81,14 @@ def open_bench(
     dataset = _load(config.dataset, places.data_dir, places.manual_dir)
     division = division_of(experiment)
     trainer = Trainer(
-        experiment.task(config, divide(dataset, config, division).spec),
+        task_to_train(experiment, config, divide(dataset, config, division).spec, places),
         dataset.splits,
         experiment.plan(config),
         Devices(places.parallel),
         division=division,
         together=together,
         at_once=at_once,
+        folder=data_folder(places.data_dir),
     )
     return dataset, trainer
 

@@ -3,6 +3,7 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 import jax
@@ -13,6 +14,7 @@ from cnnjax.data.folds import Division, cross_validation, pool
 from cnnjax.errors import reason
 from cnnjax.training import Devices, Plan, Programs, Task, fit
 from cnnjax.training.feed import is_streamed
+from cnnjax.training.fixed import computed_once
 from cnnjax.training.loop import Diverged, Fitted
 from cnnjax.training.together import ProgramsTogether, Rows, fit_together, how_many_fit
 
@@ -58,6 +60,7 @@ class Trainer:
             working set of many leaves the cache, and kernels of their own make a convolution a
             slow, grouped one.  Never where inputs are streamed (:mod:`cnnjax.training.feed`).
         at_once: how many variations one program trains; by default as many as fit into memory.
+        folder: data directory, where features of a fixed part of the model are kept.
     """
 
     def __init__(
@@ -70,13 +73,16 @@ class Trainer:
         division: Division = cross_validation,
         together: bool | None = None,
         at_once: int | None = None,
+        folder: Path | None = None,
     ):
+        everything, self._rows = pool(splits)
+        once = computed_once(task, {"all": everything}, devices, folder)
+        task, self._data, self._whole = once.task, once.splits["all"], once.whole
         self._task, self._plan, self.devices = task, plan, devices
         self._at_once = at_once
         self._division = division
         self._programs = Programs(task, devices)
         self._programs_together: ProgramsTogether | None = None
-        self._data, self._rows = pool(splits)
         wanted = devices.platform != "cpu" if together is None else together
         self._together = wanted and not is_streamed(task, self._data["inputs"])
 
@@ -161,7 +167,7 @@ class Trainer:
         return Outcome(
             "finished",
             **{split: means for split, (_, means) in measured.items()},
-            parameters=sum(leaf.size for leaf in jax.tree.leaves(fitted.params)),
+            parameters=sum(leaf.size for leaf in jax.tree.leaves(self._whole(fitted.params))),
             epochs=fitted.epochs,
             selected_epoch=fitted.selected_epoch,
             seconds=round(fitted.seconds, 3),

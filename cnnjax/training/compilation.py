@@ -1,11 +1,13 @@
 """``jax.jit`` with the compiler options that our programs want."""
 
 import functools
+import hashlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
+import jaxlib
 
 # XLA's default convolution on CPU is a YNNPACK fusion, 1-5 times slower on small networks than
 # the Eigen path it replaced (jaxlib 0.10.2).  Fusing reductions only gives the Eigen path back.
@@ -50,3 +52,18 @@ def jit(function: Callable, *, seldom: bool = False, **options: Any) -> Callable
     if seldom and ours is not None:
         ours = {**ours, **_QUICK_OPTIONS}
     return jax.jit(function, compiler_options=ours, **options)
+
+
+def fingerprint(function: Callable, *arguments: Any) -> str:
+    """SHA-256 of all that ``function`` computes for arguments of these shapes, and by what.
+
+    It is of the program itself, as JAX hands it to the compiler, so that no change of source, of
+    settings, versions or hardware that matters goes unnoticed.
+    """
+    device = jax.devices()[0]
+    parts = (
+        jax.jit(function).lower(*arguments).as_text(),
+        jax.__version__, jaxlib.__version__, device.platform, device.device_kind,
+        str(compiler_options()),
+    )  # fmt: skip
+    return hashlib.sha256("\n".join(parts).encode()).hexdigest()

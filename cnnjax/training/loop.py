@@ -147,6 +147,8 @@ def fit(
     """
     programs = programs or Programs(task, devices or Devices())
     devices = programs.devices
+    # Where nobody looks and nothing is chosen, only the last epoch is validated.
+    validated = observer or checkpoints or plan.select == "best" or plan.patience
     observer = observer or Observer()
     train, validation = splits["train"], splits["validation"]
     count = len(train["labels"])
@@ -216,6 +218,9 @@ def fit(
                     require_finite()
                     observer.progress(epoch, within, steps, accuracy_and_loss(totals))
         require_finite()
+        if not validated and done < plan.epochs * steps:
+            progress = progress.replace(totals=devices.replicate(no_totals()))
+            continue
         totals, params = jax.device_get(progress.totals), progress.state.params
         _, held_out = programs.evaluate(params, traced, {"validation": validation})["validation"]
         if not np.isfinite(held_out["loss"]):

@@ -9,6 +9,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
+from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 
 from cnnjax import ops
@@ -55,7 +56,7 @@ def init_state(
     example = jax.eval_shape(task.prepare, inputs[:1])
     zeros = jnp.zeros(example.shape, example.dtype)
     params = task.model.init(stream(seed, "init"), zeros)["params"]
-    params = task.constrain(params, hparams)
+    params = task.constrain(_started(params, task.initial), hparams)
     opt_state = task.optimizer(hparams).init(params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
@@ -63,6 +64,17 @@ def init_state(
         params=params,
         opt_state=lookup.start(task.lookup, params, opt_state) if task.lookup else opt_state,
     )
+
+
+def _started(params: Any, initial: Mapping[str, Any]) -> Any:
+    """``params`` with the values that ``initial`` has for some of them."""
+    if not initial:
+        return params
+    drawn = flatten_dict(params, sep="/")
+    if unknown := initial.keys() - drawn.keys():
+        raise ValueError(f"initial values for {sorted(unknown)}, which the model does not have")
+    given = {path: jnp.asarray(array, drawn[path].dtype) for path, array in initial.items()}
+    return unflatten_dict(drawn | given, sep="/")
 
 
 def train_step(

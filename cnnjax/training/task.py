@@ -6,6 +6,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 import optax
 from flax import linen as nn
 
@@ -57,6 +58,11 @@ class Task:
         calibration_examples: how many; at most the whole split.
         lookup: which parameters are tables whose rows the stored inputs name; a step then touches
             only those of its batch.  By default none.
+        initial: path of a parameter, its names joined with slashes -> the value that it starts
+            from, instead of the one that is drawn.
+        fixed: what of the model stays as it starts and needs to be computed once for an input.
+            Who trains asks for it (:func:`cnnjax.training.fixed.computed_once`); the task itself,
+            trained as it is, gives the same if it has no ``augment``, only later.
     """
 
     model: nn.Module
@@ -69,7 +75,24 @@ class Task:
     calibrate: Callable[[jax.Array, Any, Any, Mapping[str, jax.Array], Hparams], Any] | None = None
     calibration_examples: int = 500
     lookup: Lookup | None = None
+    initial: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
+    fixed: "Fixed | None" = None
 
     def logits(self, params: Any, inputs: jax.Array) -> jax.Array:
         """The model's logits float32[N, K] on stored inputs."""
         return self.model.apply({"params": params}, self.prepare(inputs))[0]
+
+
+@dataclasses.dataclass(frozen=True)
+class Fixed:
+    """The part of a model that training leaves as it starts, and the task of the rest.
+
+    Attributes:
+        features: ``(params, stored inputs [N, ...]) -> float[N, views, ...]``: what it makes of
+            each input, and perhaps of random changes of it, the plain one first.
+        head: learns from features in place of inputs.  Its parameters have the paths that they
+            have in the whole model; all others are in the task's ``initial``.
+    """
+
+    features: Callable[[Any, jax.Array], jax.Array]
+    head: Task

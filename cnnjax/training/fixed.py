@@ -1,0 +1,78 @@
+"""Features of a fixed backbone, computed once for every input and kept in a file."""
+
+import dataclasses
+import hashlib
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import jax
+import numpy as np
+from flax.traverse_util import unflatten_dict
+
+from cnnjax.data.dataset import checksum
+from cnnjax.kept import kept
+from cnnjax.training.compilation import fingerprint
+from cnnjax.training.devices import Devices
+from cnnjax.training.task import Fixed, Task
+
+_FOLDER = "features"
+_BATCH = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Once:
+    """What is to be trained, where the fixed part of a model has been computed.
+
+    Attributes:
+        task: of the rest, or the whole task where nothing is fixed.
+        splits: with features as "inputs" where something is.
+        whole: the parameters of ``task`` -> those of the whole model.
+    """
+
+    task: Task
+    splits: dict[str, Mapping[str, np.ndarray]]
+    whole: Callable[[Any], Any]
+
+
+def computed_once(
+    task: Task,
+    splits: Mapping[str, Mapping[str, np.ndarray]],
+    devices: Devices,
+    folder: Path | None = None,
+) -> Once:
+    """``task`` on the features of its fixed part, each computed once.
+
+    Args:
+        task: what is learned, and how.
+        splits: each with "inputs" and "labels".
+        devices: where.
+        folder: data directory, in which features are kept by all that they depend on: the
+            program that computes them, its parameters, the inputs, versions and hardware.
+    """
+    if task.fixed is None:
+        return Once(task, dict(splits), lambda params: params)
+    params = unflatten_dict(dict(task.initial), sep="/")
+    found = {
+        name: {**split, "inputs": _features(task.fixed, params, split["inputs"], devices, folder)}
+        for name, split in splits.items()
+    }
+    return Once(task.fixed.head, found, lambda trained: {**params, **trained})
+
+
+def _features(
+    fixed: Fixed, params: Any, inputs: np.ndarray, devices: Devices, folder: Path | None
+) -> np.ndarray:
+    """float[N, views, ...], from the file if they are kept there."""
+    run = devices.apply(fixed.features)
+    compute = lambda: {"features": run(params, inputs, min(_BATCH, len(inputs)))}
+    path = folder and folder / _FOLDER / f"{_key(fixed, params, inputs)}.npz"
+    return kept(path, compute)["features"]
+
+
+def _key(fixed: Fixed, params: Any, inputs: np.ndarray) -> str:
+    """A digest of all that the features depend on."""
+    like = lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype)
+    program = fingerprint(fixed.features, jax.tree.map(like, params), like(inputs[:1]))
+    parts = program, checksum(*jax.tree.leaves(params)), checksum(inputs)
+    return hashlib.sha256("".join(parts).encode()).hexdigest()[:24]
