@@ -7,7 +7,16 @@ from absl import app, flags, logging
 from benchmarks import papers, tables
 from cnnjax.allocator import keep_memory
 
-SUITES = ("accuracy", "backbones", "lenet", "sentence", "start", "sweeps", *papers.PAPERS)
+SUITES = (
+    "accuracy",
+    "backbones",
+    "extractor",
+    "lenet",
+    "sentence",
+    "start",
+    "sweeps",
+    *papers.PAPERS,
+)
 
 _SUITE = flags.DEFINE_enum("suite", None, [*SUITES, "tables"], "what to measure", required=True)
 _DATA_DIR = flags.DEFINE_string("data_dir", None, "prepared data sets")
@@ -30,6 +39,10 @@ def _main(argv: list[str]) -> None:
         from benchmarks import backbones  # imports PyTorch
 
         backbones.measure()
+    elif _SUITE.value == "extractor":
+        from benchmarks import extractor
+
+        extractor.measure(_MANUAL_DIR.value)
     elif _SUITE.value in papers.PAPERS:
         papers.measure(_SUITE.value, _RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)
     elif _SUITE.value == "lenet":

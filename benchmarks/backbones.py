@@ -70,7 +70,7 @@ Run = Callable[[], float]
 
 def _forward(images: np.ndarray, labels: np.ndarray) -> dict[str, Run]:
     model = ResNet(18)
-    params = _parameters()
+    params = parameters()
     logits = jit(lambda params, x: model.apply({"params": params}, x)[0])
     x = jnp.asarray(images)
     runs: dict[str, Run] = {"cnnjax": lambda: float(jnp.abs(logits(params, x)).mean())}
@@ -91,7 +91,7 @@ def _training(images: np.ndarray, labels: np.ndarray) -> dict[str, Run]:
     batch = {"inputs": jnp.asarray(images), "labels": jnp.asarray(labels, jnp.int32)}
     batch["weights"] = jnp.ones(len(labels))
     state = jit(functools.partial(init_state, task))(np.uint32(0), images[:1], hparams)
-    state = state.replace(params=_parameters())
+    state = state.replace(params=parameters())
     step = jit(functools.partial(train_step, task), donate_argnums=0)
 
     def ours() -> float:
@@ -119,19 +119,20 @@ def _training(images: np.ndarray, labels: np.ndarray) -> dict[str, Run]:
 def _in_torch(variant: str, images: np.ndarray) -> tuple[torch.nn.Module, torch.Tensor]:
     """The network in evaluation mode, and its images."""
     layout = torch.channels_last if variant == "channels_last" else torch.contiguous_format
-    network = _network().eval().to(memory_format=layout)
+    model = network().eval().to(memory_format=layout)
     x = torch.from_numpy(images).permute(0, 3, 1, 2).contiguous(memory_format=layout)
-    return network, x
+    return model, x
 
 
-def _network() -> torch.nn.Module:
+def network() -> torch.nn.Module:
+    """ResNet-18 with PyTorch's initial weights."""
     torch.manual_seed(0)
     return torch_networks.like(ResNet(18))
 
 
-def _parameters() -> Any:
-    """The PyTorch network's, as ours."""
+def parameters() -> Any:
+    """The weights of :func:`network`, as ours."""
     model = ResNet(18)
     like = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, _SIZE, _SIZE, 3))))
-    arrays = {name: tensor.numpy() for name, tensor in _network().state_dict().items()}
+    arrays = {name: tensor.numpy() for name, tensor in network().state_dict().items()}
     return jax.device_put(merge(like["params"], arrays, "PyTorch"))
