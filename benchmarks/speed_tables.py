@@ -116,3 +116,12 @@ def backbones(content: Mapping[str, Any]) -> str:
             f"{found['median']:.2f} ({found['min']:.2f} to {found['max']:.2f}) |"
         )
     return "\n".join(lines)
+
+
+def extractor(content: Mapping[str, Any]) -> str:
+    """The README's table, from ``extractor.json``."""
+    lines = ["| library | seconds | right of the validation images |", "|-|-:|-:|"]
+    for name, label in (("cnnjax", "cnnjax"), ("torch", "PyTorch")):
+        found = content[name]
+        lines.append(f"| {label} | {found['seconds']:.1f} | {found['right']} of {found['of']} |")
+    return "\n".join([*lines, f"| **times PyTorch's speed** | {content['against_torch']:.1f} | |"])

@@ -18,6 +18,7 @@ def render(readme: str) -> str:
     makers = {
         "accuracy": (accuracy.table, "accuracy"),
         "backbones": (speed_tables.backbones, "backbones"),
+        "extractor": (speed_tables.extractor, "extractor"),
         "lenet": (speed_tables.steps, "lenet"),
         "lenet_first_step": (speed_tables.first_steps, "lenet"),
         "sentence": (speed_tables.sentence, "sentence"),
