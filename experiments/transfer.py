@@ -64,7 +64,8 @@ How it is done
 * Batch normalisation always uses the statistics that come with the weights (scratch: 0 and 1).
 * linear computes each image's features once, and keeps them in the data directory.  With
   distortions these are of --config.views stored views of a training image, one of which is drawn in
-  every epoch; all other strategies see new distortions of the same amounts.
+  every epoch; all other strategies see new distortions of the same amounts.  Photographs in files
+  are cropped at random and mirrored instead (torchvision's RandomResizedCrop), but not for linear.
 
 Known deviations and what the settings rest on
 * One setting for all strategies.  Networks, rates, epochs and distortions, some dozens of settings,
@@ -194,7 +195,9 @@ class Config:
         "plain", "what the images look like: a different task"
     )
     distortions: bool = setting(
-        True, "LeNets: train on images under random affine maps; linear: on stored views of them"
+        True,
+        "LeNets: train on images under random affine maps (linear: on stored views of them); other "
+        "networks on images in files: on random crops (linear: not)",
     )
     views: int = setting(
         20, "linear, distortions: how many of an image are stored, itself included", minimum=1
@@ -256,6 +259,7 @@ def task(config: Config, spec: Spec) -> Task:
         optimizer=optimizer,
         prepare=functools.partial(_prepare, config.pixels, network),
         augment=functools.partial(_distort, _DISTORTIONS) if _distorts(config) else None,
+        views=data.random_crops if _crops(config) else None,
     )
     if config.strategy != "linear":
         return whole
@@ -424,6 +428,11 @@ def _features(
 
 def _distorts(config: Config) -> bool:
     return config.distortions and config.backbone in LENETS
+
+
+def _crops(config: Config) -> bool:
+    files = config.dataset.startswith("folder:") and config.backbone not in LENETS
+    return config.distortions and files and config.strategy != "linear"
 
 
 def _any_view(keys: jax.Array, features: jax.Array, hparams: Hparams) -> jax.Array:

@@ -24,6 +24,7 @@ from cnnjax.training.fixed import computed_once
 from cnnjax.training.freezing import FROZEN
 from experiments import transfer
 from experiments.transfer import Config
+from tests import image_folders
 from tests.mistakes import refused
 from tests.training_task import traced
 from tests.transfer_task import (
@@ -392,6 +393,17 @@ def test_report_of_several_kinds_of_images_and_of_one_number(tmp_path):
     table, picture = transfer.report(trials, tmp_path)
     assert "| inverted | linear | 80.0 | 80.0 |" in table.read_text()
     assert picture.read_bytes().startswith(b"\x89PNG")
+
+
+def test_photographs_in_files_are_cropped_at_random(tmp_path):
+    dataset = data.load(f"folder:{image_folders.write(tmp_path, {'': 4})}:16")
+    config = config_of(transfer.RANDOM, dataset=dataset.name, backbone="resnet20", distortions=True)
+    made = task_of(config, dataset.spec)
+    images = dataset.splits["train"]["inputs"]
+    first, second = (np.asarray(made.views(images, config.seed, epoch)) for epoch in (0, 1))
+    assert first.shape == np.asarray(images).shape and not np.array_equal(first, second)
+    for changes in ({"distortions": False}, {"strategy": "linear"}):
+        assert task_of(dataclasses.replace(config, **changes), dataset.spec).views is None
 
 
 # --- real weights -----------------------------------------------------------------------------
