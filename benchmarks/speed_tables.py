@@ -120,7 +120,7 @@ def backbones(content: Mapping[str, Any]) -> str:
 
 def extractor(content: Mapping[str, Any]) -> str:
     """The README's table, from ``extractor.json``."""
-    lines = ["| library | seconds | right of the validation images |", "|-|-:|-:|"]
+    lines = [f"| {content['data']} | seconds | right of the validation images |", "|-|-:|-:|"]
     for name, label in (("cnnjax", "cnnjax"), ("torch", "PyTorch")):
         found = content[name]
         lines.append(f"| {label} | {found['seconds']:.1f} | {found['right']} of {found['of']} |")

@@ -21,8 +21,9 @@ from benchmarks.contestants import Contestants, Trial, in_turn, require_agreemen
 from benchmarks.side_by_side import fastest, interleave, ratio
 from benchmarks.tables import RESULTS
 from cnnjax.allocator import keep_memory
+from cnnjax.cores import cores
 from cnnjax.directory import write_json
-from cnnjax.sweeps.engines import cores, use_threads
+from cnnjax.sweeps.engines import use_threads
 from cnnjax.training import Devices
 
 NETWORKS = ("lenet1", "lenet5")

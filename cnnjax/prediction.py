@@ -147,6 +147,11 @@ def classify_sentences(
         )
     cleaning = result["data"]["cleaning"]
     ids = text.encode(sentences, spec.vocabulary, spec.shape[0], cleaning)
+    if getattr(task.model, "pooling", "max") == "local_max" and ids.shape[1] > spec.shape[0]:
+        raise UserError(
+            f"a sentence is longer than the model's {spec.shape[0]} positions, margins included: "
+            f"with pooling=local_max a model takes none longer than those of its data"
+        )
     logits = predict(task, Devices("single"))(params, ids)
     ngrams = _explain(task, params, ids, spec.vocabulary, logits) if explain else [[]] * len(ids)
     known, answers = set(spec.vocabulary), []

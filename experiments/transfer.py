@@ -95,6 +95,7 @@ import numpy as np
 import optax
 from flax import struct
 from flax.traverse_util import flatten_dict
+from jax import lax
 
 from cnnjax import data, ops, processes
 from cnnjax.config import setting
@@ -164,7 +165,9 @@ class Hparams:
         0.5, "of the rate, for each stage further below the head (not scratch)", minimum=0
     )
     pace: float = setting(
-        0.5, "gradual: share of the epochs after which all stages are trained", minimum=0
+        0.5,
+        "gradual: share of the epochs after which all stages are trained (above 1: never)",
+        minimum=0,
     )
 
 
@@ -413,7 +416,10 @@ def _features(
     seen = inputs[:, None]
     if views > 1:
         # The keys are functions of the image: its views are the same wherever it stands.
-        flat = images.reshape(len(images), -1).astype(jnp.uint32)
+        levels = images
+        if levels.dtype != jnp.uint8:
+            levels = lax.bitcast_convert_type(levels, jnp.uint32)
+        flat = levels.reshape(len(images), -1).astype(jnp.uint32)
         factors = 2 * jnp.arange(flat.shape[1], dtype=jnp.uint32)[None] + 1
         keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), views - 1))(
             (flat * factors).sum(1)

@@ -159,6 +159,14 @@ def test_files_are_checked_once(own, tmp_path, monkeypatch, capsys):
         load(own, tmp_path)
 
 
+def test_hidden_folders_are_left_out(own, tmp_path):
+    count = load(own, tmp_path).provenance["files"]
+    hidden = own / "train" / "red" / ".ipynb_checkpoints"
+    hidden.mkdir()
+    shutil.copy(own / "train" / "red" / "00.jpg", hidden / "00-checkpoint.jpg")
+    assert load(own, tmp_path).provenance["files"] == count
+
+
 def test_a_data_directory_that_cannot_be_written_is_no_error(shapes, tmp_path):
     (tmp_path / "images").write_text("in the way")
     assert len(load(shapes, tmp_path).splits["test"]["labels"]) == 9

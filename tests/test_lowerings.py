@@ -66,6 +66,13 @@ def test_the_gradient_in_one_operand_alone_is_the_plain_one(shapes, argnum):
     assert_agree(gradient(*arguments), plainly(gradient, *arguments))
 
 
+def test_integers_are_convolved_as_they_are():
+    x, kernel = np.arange(20 * 16 * 64).reshape(1, 20, 16, 64) % 7, np.ones((3, 3, 64, 64), int)
+    function = quickly(ops.conv)
+    arguments = x.astype(np.int32), kernel.astype(np.int32)
+    np.testing.assert_array_equal(function(*arguments), plainly(function, *arguments))
+
+
 @pytest.mark.parametrize("padding", [1, ((2, 1), (0, 2))])
 @pytest.mark.parametrize("piece", [1, 1 << 24], ids=["image by image", "at once"])
 def test_winograds_convolution_is_the_plain_one(padding, piece, monkeypatch):

@@ -51,7 +51,8 @@ class SentenceCNN(nn.Module):
         maps: F, filters of every window.
         activation: function of convolution and bias, a name in :data:`ACTIVATIONS`.
         pooling: over time: ``"max"``, ``"mean"``, the ``k`` largest in their order, ``"k_max"``, or
-            the maximum of every ``pool_size`` positions side by side, ``"local_max"``.
+            the maximum of every ``pool_size`` positions side by side, ``"local_max"`` (the number
+            of which, and with it the output layer, depends on T).
         k: with ``"k_max"``.
         pool_size: with ``"local_max"``; the last may be shorter.
         table_init: initialiser of the table float[V, E]; row 0 should be zero.

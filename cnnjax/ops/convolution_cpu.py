@@ -86,7 +86,11 @@ def bilinear(value: Lowering, *, by_input: Lowering, by_kernel: Lowering) -> Low
 
 
 def _worth_winograd(x: jax.Array, kernel: jax.Array, pads: Sequence[tuple[int, int]]) -> bool:
-    if kernel.shape[:-2] != (3, 3) or max(map(max, pads)) > 2 or jnp.finfo(x.dtype).bits < 32:
+    if (
+        kernel.shape[:-2] != (3, 3)
+        or max(map(max, pads)) > 2
+        or x.dtype not in (jnp.float32, jnp.float64)
+    ):
         return False
     outputs = [size + sum(pad) - 2 for size, pad in zip(x.shape[1:-1], pads, strict=True)]
     return min(kernel.shape[-2:]) >= 64 and min(outputs) >= 14

@@ -47,8 +47,9 @@ def read(path: str | Path, data_dir: str | Path | None = None) -> dict[str, np.n
     Args:
         path: of a ``.pth`` in either format of PyTorch's, Keras's ``.h5``, ``.safetensors`` or
             ``.npz``; of a folder: one of our runs (of one that has not ended, its best parameters
-            so far), its checkpoints or one of them, or one with an ``.npy`` file for every name;
-            or a name that :mod:`cnnjax.pretrained.published` knows.
+            so far; of a classifier on fixed features, that alone), its checkpoints or one of them,
+            or one with an ``.npy`` file for every name; or, where there is no such file, a name
+            that :mod:`cnnjax.pretrained.published` knows.
         data_dir: where published weights are kept; by default as of :func:`cnnjax.data.load`.
 
     Raises:
@@ -56,7 +57,7 @@ def read(path: str | Path, data_dir: str | Path | None = None) -> dict[str, np.n
             weights that cannot be downloaded.
     """
     try:
-        if str(path) in ADDRESSES:
+        if str(path) in ADDRESSES and not Path(path).exists():
             path = fetch(str(path), expanded("data_dir", data_dir) if data_dir else None)
         path = Path(path).expanduser()
         arrays = _read_folder(path) if path.is_dir() else _read_file(path)

@@ -11,6 +11,7 @@ from typing import Any
 import jax
 from absl import flags
 
+from cnnjax.cores import cores
 from cnnjax.errors import UserError
 from cnnjax.sweeps import engines, language
 from cnnjax.sweeps.axes import Sweep
@@ -148,11 +149,10 @@ def _engine(values: flags.FlagValues, trials: int, prepare: Callable[[], None]) 
         return {
             "engine": engine, "job_size": at_once or 1, "together": together, "at_once": at_once,
         }  # fmt: skip
-    cores = engines.cores()
     if way == "auto" and jax.default_backend() == "cpu":
         way = "processes"
     if way == "processes":
-        workers = min(at_once or cores, trials)
+        workers = min(at_once or cores(), trials)
         engine = engines.processes(workers, prepare) if workers > 1 else engines.here
         return {"engine": engine, "job_size": 1, "together": False}
     return {"engine": engines.here, "together": together, "at_once": at_once}

@@ -65,8 +65,9 @@ class SweepDirectory(Directory):
                 )
         if stored["data"] != ours["data"]:
             raise UserError(
-                f"--workdir={self.path}: holds a sweep on other data (SHA-256 {ours['data']} now "
-                f"and {stored['data']} there); give it the same data, or name another folder"
+                f"--workdir={self.path}: holds a sweep on other data or from other weights "
+                f"(SHA-256 {ours['data']} now and {stored['data']} there); give it the same, or "
+                f"name another folder"
             )
 
     def begin(

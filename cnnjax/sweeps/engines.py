@@ -12,6 +12,7 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import Any
 
+from cnnjax.cores import cores
 from cnnjax.errors import UserError, reason
 from cnnjax.sweeps.jobs import Job, run_job
 from cnnjax.sweeps.rows import Row
@@ -180,11 +181,12 @@ def _in_pool(
             submit()
         while running:
             ended, _ = concurrent.futures.wait(running, return_when="FIRST_COMPLETED")
-            for future in ended:
+            # Rows that are there before the deaths of other workers, which end the pool.
+            for future in sorted(ended, key=lambda future: future.exception() is not None):
                 number, rows = running.pop(future), future.result()
+                yield number, rows
                 if waiting:  # for the worker that has just ended, the only idle one
                     submit(program[number])
-                yield number, rows
     finally:
         ours.close()
         pool.shutdown(cancel_futures=True)
@@ -207,13 +209,6 @@ def _end_with(parent: Connection) -> None:
         parent.recv()
     except (EOFError, OSError):
         os._exit(1)
-
-
-def cores() -> int:
-    """How many of the machine's cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def use_threads(count: int) -> None:

@@ -7,6 +7,7 @@ from types import ModuleType
 from typing import Any
 
 from cnnjax import config as configuration
+from cnnjax.data.dataset import checksum
 from cnnjax.errors import UserError
 from cnnjax.run import Places
 from cnnjax.sweeps.directory import SweepDirectory, default_path
@@ -102,7 +103,7 @@ def run_sweep(
 
 
 def _check_trials(request: Request, places: Places, say: Say) -> dict[str, str]:
-    """Open every program's data and task and every trial's fold; data set -> checksum.
+    """Open every program's data and task and every trial's fold; checksums of data and weights.
 
     Whatever a user got wrong is found here, before anything runs.
     """
@@ -120,6 +121,9 @@ def _check_trials(request: Request, places: Places, say: Say) -> dict[str, str]:
         if config.dataset not in checksums:
             say(dataset.describe())
             checksums[config.dataset] = dataset.provenance["sha256"]
+        if trainer.initial:
+            given = (trainer.initial[path] for path in sorted(trainer.initial))
+            checksums[f"initial weights of trial {group[0].number}"] = checksum(*given)
     return checksums
 
 

@@ -61,6 +61,9 @@ class Trainer:
             slow, grouped one.  Never where inputs are streamed (:mod:`cnnjax.training.feed`).
         at_once: how many variations one program trains; by default as many as fit into memory.
         folder: data directory, where features of a fixed part of the model are kept.
+
+    Attributes:
+        initial: the values that all variations start from (:class:`cnnjax.training.Task`).
     """
 
     def __init__(
@@ -75,6 +78,7 @@ class Trainer:
         at_once: int | None = None,
         folder: Path | None = None,
     ):
+        self.initial = task.initial
         everything, self._rows = pool(splits)
         once = computed_once(task, {"all": everything}, devices, folder)
         task, self._data, self._whole = once.task, once.splits["all"], once.whole

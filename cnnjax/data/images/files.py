@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from cnnjax.cores import cores
 from cnnjax.data.images import views
 from cnnjax.data.images.decoding import opened
 from cnnjax.errors import UserError
@@ -85,7 +86,7 @@ class ImageFiles:
 
     @property
     def sha256(self) -> str:
-        """Of the files' contents and names, in order, and of how they are seen."""
+        """Of the files' contents, in order, and of how they are seen."""
         digest = hashlib.sha256(f"{self.shape}{self._draw}".encode())
         digest.update(np.ascontiguousarray(self._collection.digests[self._numbers]).data)
         return digest.hexdigest()
@@ -146,8 +147,3 @@ def threads() -> concurrent.futures.ThreadPoolExecutor:
 @functools.cache
 def _threads_of(process: int) -> concurrent.futures.ThreadPoolExecutor:
     return concurrent.futures.ThreadPoolExecutor(cores(), "decoding")
-
-
-def cores() -> int:
-    """On how many this process may run."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

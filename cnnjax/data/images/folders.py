@@ -19,6 +19,7 @@ _SMALLEST = 8
 _SPLITS = {"train": "train", "val": "validation", "validation": "validation", "test": "test"}
 _TEST_FRACTION, _VALIDATION_FRACTION = 0.2, 0.1
 _SPLIT_SEED = 2017
+_HIDDEN = (".", "__")  # folders as .git and __MACOSX
 _SHOWN = 3  # names in a message
 
 
@@ -126,18 +127,24 @@ def _classes(name: str, folder: Path) -> dict[str, list[Path]]:
 
 
 def _folders(folder: Path) -> list[Path]:
-    hidden = (".", "__")  # as .git and __MACOSX
-    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(hidden))
+    return sorted(p for p in folder.iterdir() if p.is_dir() and not p.name.startswith(_HIDDEN))
 
 
 def files_in(folder: Path) -> list[Path]:
-    """All files in a folder and below it but hidden ones, in order."""
-    return sorted(
-        Path(place, file)
-        for place, _, files in os.walk(folder, followlinks=True)
-        for file in files
-        if not file.startswith(".")
-    )
+    """All files in a folder and below it but hidden ones and those in hidden folders, in order.
+
+    Raises:
+        OSError: a folder that cannot be read.
+    """
+
+    def refuse(error: OSError) -> None:
+        raise error
+
+    found = []
+    for place, folders, files in os.walk(folder, onerror=refuse, followlinks=True):
+        folders[:] = [one for one in folders if not one.startswith(_HIDDEN)]
+        found += [Path(place, file) for file in files if not file.startswith(".")]
+    return sorted(found)
 
 
 def images_of(paths: Sequence[Path]) -> tuple[list[Path], list[Path]]:

@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.data.folders import data_folder
-from cnnjax.data.images.decoding import opened
-from cnnjax.data.images.files import threads
+from cnnjax.data.images.decoding import decoded, opened
+from cnnjax.data.images.files import CHANNELS, threads
 from cnnjax.errors import UserError
 
 _SHOWN = 3  # files in a message
@@ -55,7 +55,7 @@ def _inspect(path: Path) -> bytes | UserError:
     try:
         with opened(path, content) as image:
             image.draft(None, (1, 1))  # all bytes are read, but few pixels are computed
-            image.load()
+            decoded(image, CHANNELS)
     except UserError as defect:
         return defect
     return hashlib.sha256(content).digest()
