@@ -99,10 +99,10 @@ TABLE: dict[str, tuple[dict[str, Any], float | None]] = {
     "linear": ({"model": "linear", "epochs": 10} | _MOST, 12.0),
     "784-300-10": ({"model": "fully_connected", "epochs": 10} | _MOST, 4.7),
     "LeNet-1": ({"model": "lenet1", "epochs": 12, "hparams.learning_rate": 0.003} | _MOST, 1.7),
-    "LeNet-4": ({"model": "lenet4", "epochs": 10, "hparams.weight_decay": 0.2} | _MOST, 1.1),
+    "LeNet-4": ({"model": "lenet4", "epochs": 8, "hparams.weight_decay": 0.2} | _MOST, 1.1),
     "LeNet-5": (_LEVENBERG_MARQUARDT | _MOST, 0.95),
     "LeNet-5, distortions": (_LEVENBERG_MARQUARDT | _DISTORTED | _MOST, 0.8),
-    "modern LeNet": ({"model": "modern", "epochs": 5} | _MOST, None),
+    "modern LeNet": ({"model": "modern", "epochs": 4} | _MOST, None),
 }
 # The same for what a network of their size reaches today.
 BEST: dict[str, tuple[dict[str, Any], float | None]] = {
