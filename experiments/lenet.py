@@ -16,10 +16,11 @@ Expected of the table, test error on MNIST in %, mean ± sd of 5 seeds, beside t
     LeNet-1              1.12 ± 0.06    1.7     modern LeNet           0.66 ± 0.03
     LeNet-4              1.02 ± 0.06    1.1
 
-in 20 minutes on two cores; half of them are the ten trainings of LeNet-5, 20 passes each.  The best,
-the modern LeNet in 24 passes over distorted images, has 0.32 ± 0.05, in 26 minutes: nearly all are
-its convolutions, at half the speed of the machine's own matrix product.  Its distortions
-are the better of two choices by test error, on two seeds; the other, 20 passes, had 0.34 and 0.39.
+in 20 minutes on two cores; more than half of them are the ten trainings of LeNet-5, 20 passes
+each.  The best, the modern LeNet in 24 passes over distorted images, has 0.32 ± 0.05, in 26
+minutes: nearly all are its convolutions, at half the speed of the machine's own matrix product.
+Its distortions are the better of two choices by the test error of two seeds; the other had 0.34
+and 0.39 in 20 passes.
 
 LeNet-5 as published is --config.model=lenet5 --config.optimizer=levenberg_marquardt
 --config.hparams.learning_rate=0.0005 --config.batch_size=16: subsampling with trained coefficients,
