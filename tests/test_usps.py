@@ -11,7 +11,8 @@ import experiments
 from cnnjax import data, ops
 from cnnjax.command_line import main
 from cnnjax.data import zip_text
-from experiments import lenet, strategies, zipcode
+from cnnjax.models.lenet import lenet_inputs
+from experiments import strategies, zipcode
 from tests.data_files import config_of, nothing_prepared, refused, same
 
 
@@ -154,7 +155,7 @@ def test_grey_levels_of_either_type_are_one_scale():
     found = ops.intensity(eight_bits)
     np.testing.assert_allclose(found, eight_bits / 255, atol=1e-7)
     np.testing.assert_array_equal(ops.intensity(found), found)
-    for prepare in (strategies._prepare, zipcode._prepare, functools.partial(lenet._prepare, 28)):
+    for prepare in (strategies._prepare, zipcode._prepare, functools.partial(lenet_inputs, 28)):
         np.testing.assert_allclose(prepare(found), prepare(eight_bits), atol=1e-6)
 
 
