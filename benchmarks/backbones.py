@@ -13,6 +13,7 @@ import optax
 import torch
 import torch.nn.functional as F
 
+from benchmarks import torch_backbones
 from benchmarks.circumstances import circumstances
 from benchmarks.contestants import require_agreement
 from benchmarks.side_by_side import fastest, interleave, ratio
@@ -24,7 +25,6 @@ from cnnjax.training import Task
 from cnnjax.training.compilation import jit
 from cnnjax.training.step import init_state, train_step
 from experiments import lenet
-from tests import torch_networks
 
 _SIZE, _CLASSES = 224, 1000
 _FORWARD, _TRAINING = (4, 16), (4, 8)
@@ -127,12 +127,16 @@ def _in_torch(variant: str, images: np.ndarray) -> tuple[torch.nn.Module, torch.
 def network() -> torch.nn.Module:
     """ResNet-18 with PyTorch's initial weights."""
     torch.manual_seed(0)
-    return torch_networks.like(ResNet(18))
+    return torch_backbones.like(ResNet(18))
 
 
 def parameters() -> Any:
     """The weights of :func:`network`, as ours."""
     model = ResNet(18)
     like = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, _SIZE, _SIZE, 3))))
-    arrays = {name: tensor.numpy() for name, tensor in network().state_dict().items()}
-    return jax.device_put(merge(like["params"], arrays, "PyTorch"))
+    return jax.device_put(merge(like["params"], arrays(), "PyTorch"))
+
+
+def arrays() -> dict[str, np.ndarray]:
+    """The weights of :func:`network`, under their names there."""
+    return {name: tensor.numpy() for name, tensor in network().state_dict().items()}

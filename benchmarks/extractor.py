@@ -11,18 +11,18 @@ import time
 from pathlib import Path
 from typing import Any
 
-import jax
 import numpy as np
 import optax
 import torch
 import torch.nn.functional as F
-from flax.traverse_util import flatten_dict
 
 from benchmarks import backbones
 from benchmarks.circumstances import circumstances
 from benchmarks.tables import RESULTS
 from cnnjax import data
 from cnnjax.directory import write_json
+from cnnjax.models.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
+from cnnjax.pretrained.backbones import backbone
 from cnnjax.training import Devices, Plan, Task, fit, predict
 from cnnjax.training.fixed import computed_once
 from cnnjax.training.order import Order
@@ -31,7 +31,6 @@ from experiments import transfer
 _EPOCHS, _BATCH, _RATE, _MOMENTUM = 25, 4, 1e-3, 0.9
 _LESS, _EVERY = 0.1, 7  # of the rate
 _SIZE = 224
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # torchvision's, of ImageNet
 
 Splits = dict[str, dict[str, np.ndarray]]
 
@@ -92,14 +91,8 @@ def _task(splits: Splits) -> Task:
     head = dataclasses.replace(
         made.fixed.head, optimizer=lambda hparams: optax.sgd(_rate(steps), _MOMENTUM)
     )
-    weights = {"backbone": backbones.parameters()}
-    needed = jax.eval_shape(made.model.init, jax.random.key(0), np.zeros((1, _SIZE, _SIZE, 3)))
-    flat = flatten_dict(jax.device_get(weights), sep="/")
-    initial = {
-        path: flat[path]
-        for path in flatten_dict(needed["params"], sep="/")
-        if path.startswith("backbone/")
-    }
+    network = backbone("resnet18", spec.shape, "the images")
+    initial = network.merged(backbones.arrays(), "PyTorch", spec.shape, network.last)
     fixed = dataclasses.replace(made.fixed, head=head)
     return dataclasses.replace(made, fixed=fixed, initial=initial)
 
@@ -124,14 +117,14 @@ def _ours(splits: Splits) -> dict[str, Any]:
 def _in_torch(splits: Splits) -> dict[str, Any]:
     """The same batches, in channels_last, with which PyTorch is fastest."""
     network = backbones.network().eval().to(memory_format=torch.channels_last)
-    for parameter in network.parameters():
-        parameter.requires_grad = False
+    network.requires_grad_(False)
     network.fc = torch.nn.Linear(512, 2)
     torch.nn.init.zeros_(network.fc.weight)
     torch.nn.init.zeros_(network.fc.bias)
     optimizer = torch.optim.SGD(network.fc.parameters(), _RATE, _MOMENTUM)
     scheduler = torch.optim.lr_scheduler.StepLR(optimizer, _EVERY, _LESS)
-    mean, deviation = (torch.tensor(v).reshape(1, 3, 1, 1) for v in (_MEAN, _DEVIATION))
+    statistics = IMAGENET_MEAN, IMAGENET_DEVIATION
+    mean, deviation = (torch.tensor(values).reshape(1, 3, 1, 1) for values in statistics)
 
     def prepare(images: np.ndarray) -> torch.Tensor:
         x = torch.from_numpy(images).permute(0, 3, 1, 2).float() / 255

@@ -7,6 +7,7 @@ from pathlib import Path
 import jax
 import pytest
 
+from cnnjax import data
 from cnnjax.training.compilation import cache_programs
 from tests.data_files import small_mnist, write_files
 
@@ -51,6 +52,20 @@ def data_dir(tmp_path_factory):
 def kept_programs(data_dir):
     """Equal programs are compiled once; it holds for the tests that follow too."""
     cache_programs(Path(os.environ["TFDS_DATA_DIR"]) / "compiled")
+
+
+@pytest.fixture(scope="session")
+def lenet(tmp_path_factory):
+    """A file with weights of a LeNet-1."""
+    from tests.transfer_task import lenet_file  # imports an experiment
+
+    return lenet_file(tmp_path_factory.mktemp("weights"))
+
+
+@pytest.fixture(scope="session")
+def digits():
+    """The splits that transfer learns from."""
+    return data.load("digits:56789").splits
 
 
 @pytest.fixture

@@ -17,19 +17,9 @@ from cnnjax.training.fixed import computed_once
 from cnnjax.training.pretraining import pretrained
 from tests.training_task import Hparams as SmallHparams
 from tests.training_task import small_splits, small_task, traced
-from tests.transfer_task import SINGLE, config_of, lenet_file, moved, params_of, task_of
+from tests.transfer_task import SINGLE, config_of, moved, params_of, task_of
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
-
-
-@pytest.fixture(scope="module")
-def lenet(tmp_path_factory):
-    return lenet_file(tmp_path_factory.mktemp("weights"))
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits:56789").splits
 
 
 def split_off(digits, count):

@@ -150,12 +150,12 @@ def written_as_torch(params):
 def test_parity_with_torch(model, size):
     """The same weights under torchvision's names in PyTorch's own layers, all features."""
     torch = pytest.importorskip("torch")
-    from tests import torch_networks
+    from benchmarks import torch_backbones
 
     template, _, _ = traced(model, size)
     state = written_as_torch(drawn(template))
     x = np.random.RandomState(1).randn(2, size, size, 3).astype(np.float32)
-    theirs = torch_networks.like(model)
+    theirs = torch_backbones.like(model)
     tensors = {name: torch.tensor(np.ascontiguousarray(a)) for name, a in state.items()}
     theirs.load_state_dict(tensors, strict=False)
     lacking = set(theirs.state_dict()) ^ set(tensors)

@@ -34,7 +34,6 @@ from tests.transfer_task import (
     SINGLE,
     SPEC,
     config_of,
-    lenet_file,
     moved,
     params_of,
     task_of,
@@ -43,16 +42,6 @@ from tests.transfer_task import (
 LABELS = np.random.default_rng(0).integers(0, 5, 400).astype(np.int32)
 SPLITS = {"train": np.arange(300), "validation": np.arange(300, 340), "test": np.arange(340, 400)}
 pytestmark = pytest.mark.usefixtures("kept_programs")
-
-
-@pytest.fixture(scope="module")
-def lenet(tmp_path_factory):
-    return lenet_file(tmp_path_factory.mktemp("weights"))
-
-
-@pytest.fixture(scope="module")
-def digits():
-    return data.load("digits:56789").splits
 
 
 # --- what is trained --------------------------------------------------------------------------

@@ -18,6 +18,9 @@ from cnnjax import ops
 from cnnjax.layers import Conv, FrozenBatchNorm, fan_in_uniform
 from cnnjax.models.lenet import Dropout, Features
 
+# Of ImageNet's pixels in 0..1: torchvision's networks take (pixel - mean) / deviation.
+IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+
 _he_fan_out = nn.initializers.variance_scaling(2.0, "fan_out", "truncated_normal")
 _classifier_init = fan_in_uniform(1.0, exponent=0.5)
 

@@ -23,13 +23,12 @@ from cnnjax.models import (
     Transferred,
 )
 from cnnjax.models.lenet import lenet_inputs
+from cnnjax.models.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
 from cnnjax.models.stages import dependencies, shapes, stages
 from cnnjax.models.transferred import Reading
 from cnnjax.pretrained import weights
 from cnnjax.pretrained.merge import merge
 
-# Of ImageNet's pixels, as torchvision normalises them.
-_MEAN, _DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PREFIX = "backbone/"  # of the parameters in a Transferred
 
 
@@ -113,7 +112,7 @@ def _lenet(network: nn.Module, last: str, size: int = 28) -> Backbone:
 
 
 def _of_colours(network: nn.Module) -> Backbone:
-    prepare = functools.partial(ops.standardize, mean=_MEAN, deviation=_DEVIATION)
+    prepare = functools.partial(ops.standardize, mean=IMAGENET_MEAN, deviation=IMAGENET_DEVIATION)
     return Backbone(network, "pooled", prepare, "mean")
 
 

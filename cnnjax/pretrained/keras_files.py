@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cnnjax.errors import UserError, reason
+from cnnjax.models.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
 
 _LEAVES = {"gamma": "scale", "beta": "bias", "moving_mean": "mean", "moving_variance": "var"}
 
@@ -28,7 +29,7 @@ _SQUEEZENET = {
 # What its inputs are: blue, green, red in 0..255 less these means; and what ours are: red, green,
 # blue in 0..1, normalised as torchvision does.
 _CAFFE_MEAN = np.array((103.939, 116.779, 123.68))
-_MEAN, _DEVIATION = np.array((0.485, 0.456, 0.406)), np.array((0.229, 0.224, 0.225))
+_MEAN, _DEVIATION = np.array(IMAGENET_MEAN), np.array(IMAGENET_DEVIATION)
 
 
 def read(path: Path) -> dict[str, np.ndarray]:

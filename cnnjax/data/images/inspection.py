@@ -1,8 +1,6 @@
 """Image files are read once, whole, before any is trained on; that they were is remembered."""
 
-import contextlib
 import hashlib
-import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +11,9 @@ from cnnjax.data.folders import data_folder
 from cnnjax.data.images.decoding import decoded, opened
 from cnnjax.data.images.files import CHANNELS, threads
 from cnnjax.errors import UserError
+from cnnjax.kept import kept
 
 _SHOWN = 3  # files in a message
-_DIGEST_BYTES = hashlib.sha256().digest_size
 
 
 def inspected(name: str, paths: Sequence[Path], data_dir: Path | None) -> np.ndarray:
@@ -32,22 +30,19 @@ def inspected(name: str, paths: Sequence[Path], data_dir: Path | None) -> np.nda
     for path in paths:
         status = path.stat()
         listing.update(f"{path.absolute()}\0{status.st_size} {status.st_mtime_ns}\0".encode())
-    known = data_folder(data_dir) / "images" / f"{listing.hexdigest()[:24]}.npy"
-    with contextlib.suppress(OSError, ValueError, EOFError):
-        digests = np.load(known, allow_pickle=False)
-        if digests.shape == (len(paths), _DIGEST_BYTES) and digests.dtype == np.uint8:
-            return digests
-    print(f"{name}: checking {len(paths):,} images (once)", file=sys.stderr)
-    found = list(threads().map(_inspect, paths))
-    defects = [defect for defect in found if isinstance(defect, UserError)]
-    if defects:
-        more = f" and {len(defects) - _SHOWN:,} more" if len(defects) > _SHOWN else ""
-        listed = "; ".join(map(str, defects[:_SHOWN]))
-        raise UserError(f"{name}: {listed}{more}; repair or remove what is damaged")
-    digests = np.frombuffer(b"".join(found), np.uint8).reshape(len(paths), _DIGEST_BYTES)
-    with contextlib.suppress(OSError):  # a folder that cannot be written is no error
-        _keep(known, digests)
-    return digests
+    known = data_folder(data_dir) / "images" / f"{listing.hexdigest()[:24]}.npz"
+
+    def inspect() -> dict[str, np.ndarray]:
+        print(f"{name}: checking {len(paths):,} images (once)", file=sys.stderr)
+        found = list(threads().map(_inspect, paths))
+        defects = [defect for defect in found if isinstance(defect, UserError)]
+        if defects:
+            more = f" and {len(defects) - _SHOWN:,} more" if len(defects) > _SHOWN else ""
+            listed = "; ".join(map(str, defects[:_SHOWN]))
+            raise UserError(f"{name}: {listed}{more}; repair or remove what is damaged")
+        return {"sha256": np.frombuffer(b"".join(found), np.uint8).reshape(len(paths), -1)}
+
+    return kept(known, inspect)["sha256"]
 
 
 def _inspect(path: Path) -> bytes | UserError:
@@ -59,12 +54,3 @@ def _inspect(path: Path) -> bytes | UserError:
     except UserError as defect:
         return defect
     return hashlib.sha256(content).digest()
-
-
-def _keep(path: Path, digests: np.ndarray) -> None:
-    """Written whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-    with open(temporary, "wb") as file:
-        np.save(file, digests)
-    temporary.replace(path)

@@ -7,11 +7,11 @@ from torch import nn
 from cnnjax.models import CifarResNet, ResNet
 
 
-def conv(inputs, maps, window, strides=1):
+def _conv(inputs, maps, window, strides=1):
     return nn.Conv2d(inputs, maps, window, strides, window // 2, bias=False)
 
 
-class Block(nn.Module):
+class _Block(nn.Module):
     def __init__(self, inputs, maps, strides, bottleneck, projection):
         super().__init__()
         windows = (1, 3, 1) if bottleneck else (3, 3)
@@ -19,13 +19,13 @@ class Block(nn.Module):
         self.count, self.strides = len(windows), strides
         for i, window in enumerate(windows):
             own = strides if i == int(bottleneck) else 1
-            setattr(self, f"conv{i + 1}", conv(sizes[i], sizes[i + 1], window, own))
+            setattr(self, f"conv{i + 1}", _conv(sizes[i], sizes[i + 1], window, own))
             setattr(self, f"bn{i + 1}", nn.BatchNorm2d(sizes[i + 1]))
         self.new = sizes[-1] - inputs
         self.downsample = None
         if projection and (strides > 1 or self.new):
             self.downsample = nn.Sequential(
-                conv(inputs, sizes[-1], 1, strides), nn.BatchNorm2d(sizes[-1])
+                _conv(inputs, sizes[-1], 1, strides), nn.BatchNorm2d(sizes[-1])
             )
 
     def forward(self, x):
@@ -41,7 +41,7 @@ class Block(nn.Module):
         return F.relu(x + y)
 
 
-class Residual(nn.Module):
+class _Residual(nn.Module):
     def __init__(self, stem, width, counts, bottleneck, projection, classes, classifier):
         super().__init__()
         self.conv1, self.pool = stem
@@ -52,7 +52,7 @@ class Residual(nn.Module):
             for i in range(count):
                 strides = 2 if stage and i == 0 else 1
                 maps = width << stage
-                blocks.append(Block(inputs, maps, strides, bottleneck, projection))
+                blocks.append(_Block(inputs, maps, strides, bottleneck, projection))
                 inputs = 4 * maps if bottleneck else maps
             setattr(self, f"layer{stage + 1}", nn.Sequential(*blocks))
         self.stages, self.classifier = len(counts), classifier
@@ -68,7 +68,7 @@ class Residual(nn.Module):
         return features
 
 
-class Fire(nn.Module):
+class _Fire(nn.Module):
     def __init__(self, inputs, squeezed, expanded):
         super().__init__()
         self.squeeze = nn.Conv2d(inputs, squeezed, 1)
@@ -80,14 +80,14 @@ class Fire(nn.Module):
         return torch.cat([F.relu(self.expand1x1(x)), F.relu(self.expand3x3(x))], 1)
 
 
-class Squeeze(nn.Module):
+class _Squeeze(nn.Module):
     def __init__(self, classes):
         super().__init__()
         pool = lambda: nn.MaxPool2d(3, 2, ceil_mode=True)
         self.features = nn.Sequential(
-            nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool(), Fire(64, 16, 64), Fire(128, 16, 64),
-            pool(), Fire(128, 32, 128), Fire(256, 32, 128), pool(), Fire(256, 48, 192),
-            Fire(384, 48, 192), Fire(384, 64, 256), Fire(512, 64, 256),
+            nn.Conv2d(3, 64, 3, 2), nn.ReLU(), pool(), _Fire(64, 16, 64), _Fire(128, 16, 64),
+            pool(), _Fire(128, 32, 128), _Fire(256, 32, 128), pool(), _Fire(256, 48, 192),
+            _Fire(384, 48, 192), _Fire(384, 64, 256), _Fire(512, 64, 256),
         )  # fmt: skip
         self.classifier = nn.Sequential(
             nn.Dropout(), nn.Conv2d(512, classes, 1), nn.ReLU(), nn.AdaptiveAvgPool2d(1)
@@ -107,9 +107,9 @@ def like(model):
     if isinstance(model, ResNet):
         counts = (2, 2, 2, 2) if model.depth == 18 else (3, 4, 6, 3)
         stem = nn.Conv2d(3, 64, 7, 2, 3, bias=False), nn.MaxPool2d(3, 2, 1)
-        return Residual(stem, 64, counts, model.depth == 50, True, model.classes, "fc")
+        return _Residual(stem, 64, counts, model.depth == 50, True, model.classes, "fc")
     if isinstance(model, CifarResNet):
         counts = ((model.depth - 2) // 6,) * 3
-        stem = conv(3, 16, 3), nn.Identity()
-        return Residual(stem, 16, counts, False, False, model.classes, "linear")
-    return Squeeze(model.classes)
+        stem = _conv(3, 16, 3), nn.Identity()
+        return _Residual(stem, 16, counts, False, False, model.classes, "linear")
+    return _Squeeze(model.classes)
