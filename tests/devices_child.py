@@ -48,20 +48,18 @@ def difference(a, b) -> float:
 if __name__ == "__main__":
     jax.config.update("jax_num_cpu_devices", 8)
     assert len(jax.local_devices()) == 8
-    for dropout in (0.0, 0.5):
-        for batch_size in (16, 13):
-            reference = five_steps("single", dropout, batch_size)
-            cases = [(way, False) for way in ("sharded", "shard_map", "pmap")]
-            if dropout and batch_size == 13:
-                cases += [(way, True) for way in ("single", "sharded", "shard_map")]
-            for way, one_program in cases:
-                found = five_steps(way, dropout, batch_size, one_program)
-                names = ("params", "totals", "logits")
-                row = {
-                    name: difference(r, f)
-                    for name, r, f in zip(names, reference, found, strict=True)
-                }
-                row |= {"way": way, "one_program": one_program}
-                row |= {"dropout": dropout, "batch_size": batch_size}
-                print(json.dumps(row))
+    for dropout, batch_size in ((0.0, 16), (0.5, 13)):
+        reference = five_steps("single", dropout, batch_size)
+        cases = [(way, False) for way in ("sharded", "shard_map", "pmap")]
+        if dropout:
+            cases += [(way, True) for way in ("single", "sharded", "shard_map")]
+        for way, one_program in cases:
+            found = five_steps(way, dropout, batch_size, one_program)
+            names = ("params", "totals", "logits")
+            row = {
+                name: difference(r, f) for name, r, f in zip(names, reference, found, strict=True)
+            }
+            row |= {"way": way, "one_program": one_program}
+            row |= {"dropout": dropout, "batch_size": batch_size}
+            print(json.dumps(row))
     sys.exit(0)

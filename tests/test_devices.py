@@ -13,8 +13,7 @@ def rows():
 
 
 @pytest.mark.parametrize("way", ["sharded", "shard_map", "pmap"])
-@pytest.mark.parametrize("dropout", [0.0, 0.5])
-@pytest.mark.parametrize("batch_size", [16, 13])
+@pytest.mark.parametrize("dropout, batch_size", [(0.0, 16), (0.5, 13)])
 def test_five_steps_agree_with_one_device(rows, way, dropout, batch_size):
     """With dropout too: an example's mask comes from its position in the whole batch.  13: a
     batch that 8 does not divide is padded with weight 0, on every device that runs short."""
