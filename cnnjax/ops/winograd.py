@@ -37,15 +37,17 @@ def winograd(x: jax.Array, kernel: jax.Array, pads: Pads = ((0, 0), (0, 0))) -> 
     x = jnp.pad(x, ((0, 0), *pads, (0, 0)))
     size = 4 * x.dtype.itemsize * math.prod(x.shape[1:])  # 16 sums for 4 inputs
     piece = max(1, _PIECE // size)
-    if len(x) <= piece:
-        return _tiles(x, kernel)
-    firsts = range(0, len(x), piece)
-    return jnp.concatenate([_tiles(x[first : first + piece], kernel) for first in firsts])
+    weights = jnp.einsum("ai,bj,ijcf->abcf", *(_G.astype(kernel.dtype),) * 2, kernel)
+    # A loop, so that the program, and the time to compile it, do not grow with the images.
+    return lax.map(lambda image: _tiles(image[None], weights)[0], x, batch_size=piece)
 
 
-def _tiles(x: jax.Array, kernel: jax.Array) -> jax.Array:
-    """Y = A^T [(G g G^T) * (B^T d B)] A for every tile of 2x2 outputs; without padding."""
-    count, channels, maps = x.shape[0], *kernel.shape[-2:]
+def _tiles(x: jax.Array, weights: jax.Array) -> jax.Array:
+    """Y = A^T [weights * (B^T d B)] A for every tile of 2x2 outputs; without padding.
+
+    The weights are G g G^T: float[4, 4, C, F].
+    """
+    count, channels, maps = x.shape[0], *weights.shape[-2:]
     height, width = x.shape[1] - 2, x.shape[2] - 2
     down, right = -(-height // 2), -(-width // 2)  # tiles
     x = jnp.pad(x, ((0, 0), (0, 2 * down - height), (0, 2 * right - width), (0, 0)))
@@ -57,7 +59,6 @@ def _tiles(x: jax.Array, kernel: jax.Array) -> jax.Array:
     inputs = lax.optimization_barrier(
         [part.reshape(-1, channels) for part in _both_axes(_input, d)]
     )
-    weights = jnp.einsum("ai,bj,ijcf->abcf", *(_G.astype(kernel.dtype),) * 2, kernel)
     products = lax.optimization_barrier(
         [
             part @ weights[i, j]

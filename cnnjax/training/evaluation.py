@@ -15,8 +15,14 @@ Examples = Mapping[str, np.ndarray]
 Means = dict[str, float | int]
 
 _BATCH, _SMALLEST_BATCH = 512, 64
-_BATCH_ELEMENTS = 1 << 23  # of inputs: large images, whose activations are larger, in small batches
+_BATCH_ELEMENTS = 1 << 21  # of inputs: large images, whose activations are larger, in small batches
 _COLUMN_STEP, _ROW_STEP = 16, 1024  # sizes are rounded up to multiples: few programs
+
+
+def largest_batch(inputs: Any) -> int:
+    """Of how many of ``inputs`` [N, ...] the logits are computed at a time: up to 512."""
+    elements = int(np.prod(inputs.shape[1:]))
+    return int(np.clip(_BATCH_ELEMENTS // elements, 1, _BATCH))
 
 
 def predict(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndarray]:
@@ -24,7 +30,7 @@ def predict(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndar
     if task.lookup and not devices.one_program:
         return _predict_by_length(task, devices)
     run = devices.apply(task.logits)
-    return lambda params, inputs: run(params, inputs, min(_most(inputs), len(inputs)))
+    return lambda params, inputs: run(params, inputs, min(largest_batch(inputs), len(inputs)))
 
 
 def evaluator(
@@ -58,18 +64,12 @@ def evaluator(
         found = {}
         for split, examples in splits.items():
             rows = {name: examples[name] for name in ("inputs", "labels")}
-            most = min(batch_size, _most(examples["inputs"]))
+            most = min(batch_size, largest_batch(examples["inputs"]))
             logits, losses = run(variables, rows, most)
             found[split] = logits, _means(logits, losses, examples["labels"])
         return found
 
     return evaluate
-
-
-def _most(inputs: Any) -> int:
-    """The largest batch of such inputs."""
-    elements = int(np.prod(inputs.shape[1:]))
-    return int(np.clip(_BATCH_ELEMENTS // elements, 1, _BATCH))
 
 
 def _predict_by_length(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndarray]:

@@ -14,6 +14,7 @@ from cnnjax.data.dataset import checksum
 from cnnjax.kept import kept
 from cnnjax.training.compilation import fingerprint
 from cnnjax.training.devices import Devices
+from cnnjax.training.evaluation import largest_batch
 from cnnjax.training.task import Fixed, Task
 
 _FOLDER = "features"
@@ -65,7 +66,8 @@ def _features(
 ) -> np.ndarray:
     """float[N, views, ...], from the file if they are kept there."""
     run = devices.apply(fixed.features)
-    compute = lambda: {"features": run(params, inputs, min(_BATCH, len(inputs)))}
+    batch_size = min(_BATCH, largest_batch(inputs), len(inputs))
+    compute = lambda: {"features": run(params, inputs, batch_size)}
     path = folder and folder / _FOLDER / f"{_key(fixed, params, inputs)}.npz"
     return kept(path, compute)["features"]
 
