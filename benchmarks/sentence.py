@@ -21,7 +21,7 @@ from benchmarks.speed_tables import sentence_line
 from benchmarks.tables import RESULTS
 from cnnjax.directory import write_json
 
-_STEPS, _ROUNDS, _EPOCHS = 30, 5, 3
+_STEPS, _ROUNDS, _EPOCHS = 30, 11, 5
 
 
 def measure(manual_dir: str | None) -> None:
