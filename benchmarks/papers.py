@@ -21,7 +21,7 @@ class Paper:
     Attributes:
         experiment: its name.
         sweeps: theirs; one report is of the trials of all.
-        flags: of the command line, besides.
+        flags: of the command line, besides; {vectors} stands for a file of word vectors.
     """
 
     experiment: str
@@ -34,18 +34,23 @@ PAPERS = {
     "networks": Paper("lenet", ("table", "best"), ("--config.dataset=mnist",)),
     "ladder": Paper("zipcode", ("ladder",)),
     "transfer": Paper("transfer", ("shots",)),
+    "sentences": Paper("sentence", ("rand",)),
+    "vectors": Paper("sentence", ("vectors",), ("--config.vectors={vectors}",)),
 }
 
 
-def measure(name: str, runs: str, data_dir: str | None, manual_dir: str | None) -> None:
+def measure(
+    name: str, runs: str, data_dir: str | None, manual_dir: str | None, vectors: str | None
+) -> None:
     """Run the sweeps (trials with a row are not run again); keep rows and their report's picture.
 
-    They are ``results/NAME.json`` and ``results/NAME.png``.
+    They are ``results/NAME.json`` and, if it has one, ``results/NAME.png``.
     """
     paper, rows = PAPERS[name], []
     for sweep in paper.sweeps:
         folder = Path(runs) / f"{name}-{sweep}"
-        flags = [f"--experiment={paper.experiment}", f"--sweep={sweep}", *paper.flags]
+        flags = [f"--experiment={paper.experiment}", f"--sweep={sweep}"]
+        flags += [flag.format(vectors=vectors or "") for flag in paper.flags]
         places = {"workdir": folder, "data_dir": data_dir, "manual_dir": manual_dir}
         flags += [f"--{flag}={place}" for flag, place in places.items() if place]
         if status := main(experiments, flags):
@@ -54,7 +59,8 @@ def measure(name: str, runs: str, data_dir: str | None, manual_dir: str | None) 
     RESULTS.mkdir(exist_ok=True)
     write_json(RESULTS / f"{name}.json", {"rows": rows})
     with tempfile.TemporaryDirectory() as folder:
-        shutil.copyfile(_report(name, rows, Path(folder))[".png"], RESULTS / f"{name}.png")
+        if picture := _report(name, rows, Path(folder)).get(".png"):
+            shutil.copyfile(picture, RESULTS / f"{name}.png")
 
 
 def table(name: str, content: Mapping[str, Any]) -> str:
@@ -65,6 +71,6 @@ def table(name: str, content: Mapping[str, Any]) -> str:
 
 
 def _report(name: str, rows: list[Any], folder: Path) -> dict[str, Path]:
-    """The one table and the one picture, by their names' ends."""
+    """The one table and the one picture, if there is one, by their names' ends."""
     files = load_experiment(experiments, PAPERS[name].experiment).report(rows, folder)
     return {file.suffix: file for file in files}

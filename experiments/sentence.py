@@ -48,7 +48,7 @@ from cnnjax.errors import UserError
 from cnnjax.layers import symmetric_uniform
 from cnnjax.models import SentenceCNN
 from cnnjax.models.sentence import Activation, Pooling, Variant, window_problem
-from cnnjax.sweeps import axis, chain, grid
+from cnnjax.sweeps import axis, chain, grid, product, zipped
 from cnnjax.training import Lookup, Plan, Task
 
 SUMMARY = "convolution over words (Kim 2014): rand, static, nonstatic, multichannel"
@@ -63,9 +63,25 @@ PUBLISHED = {  # accuracy, %: Kim 2014, Table 2
     "mpqa": {"rand": 83.4, "static": 89.6, "nonstatic": 89.5, "multichannel": 89.4},
 }
 
-# The axes after table2 are those of Zhang and Wallace 2015.
+_VECTORS = ("static", "nonstatic", "multichannel")
+_TEN_FOLDS = grid(dataset=("mr",), fold=range(10))
+_WITH_TEST_SPLIT = ("sst2", "trec")
+
+# Kim's Table 2 on the data set that is set, then two of its parts on three data sets; the other
+# axes are those of Zhang and Wallace 2015.
 ABLATIONS = {
-    "table2": grid(variant=("rand", "static", "nonstatic", "multichannel"), seed=range(3)),
+    "table2": grid(variant=("rand", *_VECTORS), seed=range(3)),
+    "rand": product(
+        grid(variant=("rand",)),
+        chain(
+            product(zipped(axis("seed", range(3)), axis("fold_seed", range(3))), _TEN_FOLDS),
+            grid(dataset=_WITH_TEST_SPLIT, seed=range(5)),
+        ),
+    ),
+    "vectors": product(
+        grid(variant=_VECTORS),
+        chain(_TEN_FOLDS, grid(dataset=_WITH_TEST_SPLIT, seed=range(3))),
+    ),
     "region": grid(
         windows=((1,), (3,), (5,), (7,), (10,), (15,), (20,), (25,), (30,)), seed=range(3)
     ),

@@ -34,8 +34,10 @@ def test_every_named_sweep_can_be_planned(name, tmp_path, capsys):
 
 
 def test_named_sweeps_are_the_papers_grids():
-    sizes = {name: len(sweep) // 3 for name, sweep in sentence.ABLATIONS.items()}
-    assert sizes == {
+    sizes = {name: len(sweep) for name, sweep in sentence.ABLATIONS.items()}
+    assert sizes.pop("rand") == 3 * 10 + 2 * 5
+    assert sizes.pop("vectors") == 3 * (10 + 2 * 3)
+    assert {name: size // 3 for name, size in sizes.items()} == {
         "table2": 4, "region": 9, "maps": 8, "activation": 6, "pooling": 10, "dropout": 6,
         "norm": 11,
     }  # fmt: skip
