@@ -1,5 +1,6 @@
 """``--suite=sentence``: Kim's network on sentences, training step and epoch, beside PyTorch."""
 
+import contextlib
 import functools
 import json
 import os
@@ -15,12 +16,15 @@ import torch
 from benchmarks import sentence_steps, torch_sentence
 from benchmarks.circumstances import circumstances
 from benchmarks.contestants import require_agreement
+from benchmarks.own_process import OwnProcess
 from benchmarks.sentence_steps import BATCH, VARIANTS, Contestant, Data
 from benchmarks.side_by_side import fastest, interleave, ratio
 from benchmarks.speed_tables import sentence_line
 from benchmarks.tables import RESULTS
 from cnnjax.directory import write_json
 
+_OURS = "cnnjax", "cnnjax, whole length"
+_BY_LENGTH = "by length"  # PyTorch on cnnjax's short batches
 _STEPS, _ROUNDS, _EPOCHS = 30, 11, 5
 
 
@@ -44,40 +48,55 @@ def measure(manual_dir: str | None) -> None:
 
 def _row(variant: str, words: int, examples: Data, manual_dir: str | None) -> dict[str, Any]:
     _require_agreement(variant, words, examples)
-    runs = _contestants(variant, words, examples)
-    for name in ("cnnjax", "by length"):
-        runs[name](-(-len(examples["labels"]) // BATCH))  # compiles all sizes
-    times = interleave(
-        {name: functools.partial(run, _STEPS) for name, run in runs.items()},
-        rounds=_ROUNDS,
-        seconds=0,
-    )
-    times = {name: [t / _STEPS for t in values] for name, values in times.items()}
-    best = fastest(times, torch_sentence.VARIANTS)
     steps = -(-len(examples["labels"]) // BATCH)
-    whole = {name: functools.partial(runs[name], steps) for name in ("cnnjax", best, "by length")}
-    epoch = interleave(whole, rounds=_EPOCHS, seconds=0)
+    with contextlib.ExitStack() as processes:
+        runs = {
+            name: processes.enter_context(
+                OwnProcess(functools.partial(_contestant, name, variant, manual_dir))
+            )
+            for name in (*_OURS, *torch_sentence.VARIANTS, _BY_LENGTH)
+        }
+        for name in (*_OURS, _BY_LENGTH):
+            runs[name](2 * steps)  # compiles all sizes
+        times = interleave(
+            {name: functools.partial(run, _STEPS) for name, run in runs.items()},
+            rounds=_ROUNDS,
+            seconds=0,
+        )
+        times = {name: [t / _STEPS for t in values] for name, values in times.items()}
+        best = fastest(times, torch_sentence.VARIANTS)
+        whole = {
+            name: functools.partial(runs[name], steps) for name in ("cnnjax", best, _BY_LENGTH)
+        }
+        epoch = interleave(whole, rounds=_EPOCHS, seconds=0)
     return {
         "variant": variant,
         "torch_variant": best,
         "step_ms": {name: 1e3 * statistics.median(values) for name, values in times.items()},
         "step_against_torch": ratio(times, best, "cnnjax"),
         "step_whole_length_against_torch": ratio(times, best, "cnnjax, whole length"),
-        "step_against_torch_by_length": ratio(times, "by length", "cnnjax"),
+        "step_against_torch_by_length": ratio(times, _BY_LENGTH, "cnnjax"),
         "epoch_s": {name: statistics.median(values) for name, values in epoch.items()},
         "epoch_against_torch": ratio(epoch, best, "cnnjax"),
-        "epoch_against_torch_by_length": ratio(epoch, "by length", "cnnjax"),
+        "epoch_against_torch_by_length": ratio(epoch, _BY_LENGTH, "cnnjax"),
         "peak_mb": {
             library: _peak(library, variant, manual_dir) for library in ("cnnjax", "torch")
         },
     }
 
 
-def _contestants(variant: str, words: int, examples: Data) -> dict[str, Contestant]:
+def _contestant(name: str, variant: str, manual_dir: str | None) -> Contestant:
+    """Made where it runs, in a process of its own."""
+    examples, words, _ = sentence_steps.sentences(manual_dir)
+    if name in _OURS:
+        return sentence_steps.ours(variant, words, examples, by_length=name == _OURS[0])
+    torch.set_num_threads(os.cpu_count() or 1)
     params = sentence_steps.parameters(variant, words, examples["inputs"].shape[1])
-    in_torch = functools.partial(
+    make = functools.partial(
         torch_sentence.contestant, params, examples, static=variant == "static"
     )
+    if name != _BY_LENGTH:
+        return make(variant=name)
     order = sentence_steps.order(variant, words, examples)
 
     def batches(epoch: int) -> Iterator[tuple[np.ndarray, int]]:
@@ -85,12 +104,7 @@ def _contestants(variant: str, words: int, examples: Data) -> dict[str, Contesta
         for r, w, size in zip(np.asarray(rows), np.asarray(weights), sizes, strict=True):
             yield r[w > 0], size.columns
 
-    return {
-        "cnnjax": sentence_steps.ours(variant, words, examples),
-        "cnnjax, whole length": sentence_steps.ours(variant, words, examples, by_length=False),
-        **{name: in_torch(variant=name) for name in torch_sentence.VARIANTS},
-        "by length": in_torch(variant="conv1d, foreach", batches=batches),
-    }
+    return make(variant="conv1d, foreach", batches=batches)
 
 
 def _require_agreement(variant: str, words: int, examples: Data) -> None:

@@ -6,10 +6,8 @@ so many steps each a round: in turn, in one vmapped program, or in one process a
 
 import contextlib
 import functools
-import multiprocessing
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing.connection import Connection
 from typing import Any
 
 import jax
@@ -18,9 +16,9 @@ import numpy as np
 from benchmarks import contestants, speed_tables
 from benchmarks.circumstances import circumstances
 from benchmarks.contestants import Contestants, Trial, in_turn, require_agreement
+from benchmarks.own_process import OwnProcess
 from benchmarks.side_by_side import fastest, interleave, ratio
 from benchmarks.tables import RESULTS
-from cnnjax.allocator import keep_memory
 from cnnjax.cores import cores
 from cnnjax.directory import write_json
 from cnnjax.sweeps.engines import use_threads
@@ -189,40 +187,29 @@ class Workers:
     """
 
     def __init__(self, build: Build, trials: Sequence[Trial]):
-        context = multiprocessing.get_context("spawn")
         count = min(cores(), len(trials))
         threads = max(1, cores() // count)
-        self._workers = []
-        for first in range(count):
-            ours, theirs = context.Pipe()
-            arguments = (theirs, build, trials[first::count], threads)
-            process = context.Process(target=_serve, args=arguments, daemon=True)
-            process.start()
-            theirs.close()  # so that its death is an end of file here
-            self._workers.append((process, ours))
+        self._workers = [
+            OwnProcess(functools.partial(_on_cpu, build, trials[first::count], threads))
+            for first in range(count)
+        ]
+        self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Contestants:
-        for _, connection in self._workers:
-            connection.recv()  # all are ready
+        for worker in self._workers:
+            self._stack.enter_context(worker)
         return self._run
 
     def __exit__(self, *_: object) -> None:
-        for process, connection in self._workers:
-            connection.close()
-            process.join()
+        self._stack.close()
 
     def _run(self, steps: int) -> list[float]:
         # By process, not in the order of the trials.
-        for _, connection in self._workers:
-            connection.send(steps)
-        return [loss for _, connection in self._workers for loss in connection.recv()]
+        for worker in self._workers:
+            worker.start(steps)
+        return [loss for worker in self._workers for loss in worker.result()]
 
 
-def _serve(connection: Connection, build: Build, trials: Sequence[Trial], threads: int) -> None:
-    keep_memory()
+def _on_cpu(build: Build, trials: Sequence[Trial], threads: int) -> Contestants:
     jax.config.update("jax_platforms", "cpu")
-    run = build(trials, threads)
-    connection.send(None)
-    with contextlib.suppress(EOFError):  # the end
-        while True:
-            connection.send(run(connection.recv()))
+    return build(trials, threads)

@@ -65,7 +65,7 @@ How it is done
 * linear computes each image's features once, and keeps them in the data directory.  With
   distortions these are of --config.views stored views of a training image, one of which is drawn in
   every epoch; all other strategies see new distortions of the same amounts.  Photographs in files
-  are cropped at random and mirrored instead (torchvision's RandomResizedCrop), but not for linear.
+  are cropped at random and mirrored instead (torchvision's RandomResizedCrop).
 
 Known deviations and what the settings rest on
 * One setting for all strategies.  Networks, rates, epochs and distortions, some dozens of settings,
@@ -199,8 +199,8 @@ class Config:
     )
     distortions: bool = setting(
         True,
-        "LeNets: train on images under random affine maps (linear: on stored views of them); other "
-        "networks on images in files: on random crops (linear: not)",
+        "LeNets: train on images under random affine maps; other networks, on images in files: on "
+        "random crops; linear: on stored views of either kind",
     )
     views: int = setting(
         20, "linear, distortions: how many of an image are stored, itself included", minimum=1
@@ -270,10 +270,11 @@ def task(config: Config, spec: Spec) -> Task:
     head = Task(
         model=Head(len(spec.classes)),
         optimizer=functools.partial(_optimizer, of_head, "linear", config.epochs, steps),
-        augment=_any_view if _distorts(config) else None,
+        augment=_any_view if _distorts(config) or _crops(config) else None,
     )
     features = functools.partial(_features, config, network, feature)
-    return dataclasses.replace(whole, fixed=Fixed(features, head))
+    stored = config.views if _crops(config) else 1  # those of a LeNet are among its features
+    return dataclasses.replace(whole, fixed=Fixed(features, head, stored))
 
 
 def initial(config: Config, spec: Spec, data_dir: Path) -> Mapping[str, np.ndarray]:
@@ -310,7 +311,10 @@ def remarks(config: Config, dataset: DataSet) -> list[str]:
     params = jax.eval_shape(model.init, jax.random.key(0), inputs)["params"]
     stages = {"head": ("head/kernel", "head/bias")}
     stages |= dict(reversed(network.stages(dataset.spec.shape, feature).items()))
-    return [f"{config.strategy}: {described(stages, depths, params)}"]
+    trained = f"{config.strategy}: {described(stages, depths, params)}"
+    if config.strategy == "linear" and (_distorts(config) or _crops(config)):
+        trained += f"; features of {config.views} views of every image, once"
+    return [trained]
 
 
 def report(trials: Sequence[Mapping[str, Any]], folder: Path) -> list[Path]:
@@ -438,7 +442,7 @@ def _distorts(config: Config) -> bool:
 
 def _crops(config: Config) -> bool:
     files = config.dataset.startswith("folder:") and config.backbone not in LENETS
-    return config.distortions and files and config.strategy != "linear"
+    return config.distortions and files
 
 
 def _any_view(keys: jax.Array, features: jax.Array, hparams: Hparams) -> jax.Array:

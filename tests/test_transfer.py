@@ -391,8 +391,25 @@ def test_photographs_in_files_are_cropped_at_random(tmp_path):
     images = dataset.splits["train"]["inputs"]
     first, second = (np.asarray(made.views(images, config.seed, epoch)) for epoch in (0, 1))
     assert first.shape == np.asarray(images).shape and not np.array_equal(first, second)
-    for changes in ({"distortions": False}, {"strategy": "linear"}):
-        assert task_of(dataclasses.replace(config, **changes), dataset.spec).views is None
+    assert task_of(dataclasses.replace(config, distortions=False), dataset.spec).views is None
+
+
+def test_a_linear_classifier_learns_from_stored_crops(tmp_path):
+    dataset = data.load(f"folder:{image_folders.write(tmp_path, {'': 4})}:16")
+    changes = {"dataset": dataset.name, "backbone": "resnet20", "strategy": "linear"}
+    config = config_of(transfer.RANDOM, **changes, distortions=True, views=3)
+    task = task_of(config, dataset.spec)
+    once = computed_once(task, dataset.splits, SINGLE(), tmp_path / "data")
+    images = dataset.splits["train"]["inputs"]
+    features = jax.jit(functools.partial(task.fixed.features, dict(params_of(task, dataset.spec))))
+    seen = [np.asarray(view) for view in (images, *(images.random_crops(0, i) for i in (1, 2)))]
+    for view, expected in enumerate(seen):
+        found = once.splits["train"]["inputs"][:, view : view + 1]
+        np.testing.assert_allclose(found, features(expected), rtol=1e-5, atol=1e-5)
+    assert once.splits["train"]["inputs"].shape[1] == 3
+    assert once.task.augment is not None
+    plain = task_of(dataclasses.replace(config, distortions=False), dataset.spec)
+    assert plain.fixed.views == 1 and plain.fixed.head.augment is None
 
 
 # --- real weights -----------------------------------------------------------------------------

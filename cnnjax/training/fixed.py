@@ -54,10 +54,12 @@ def computed_once(
     if task.fixed is None:
         return Once(task, dict(splits), lambda params: params)
     params = unflatten_dict(dict(task.initial), sep="/")
-    found = {
-        name: {**split, "inputs": _features(task.fixed, params, split["inputs"], devices, folder)}
-        for name, split in splits.items()
-    }
+    found = {}
+    for name, split in splits.items():
+        inputs = split["inputs"]
+        seen = [inputs, *(task.views(inputs, 0, view) for view in range(1, task.fixed.views))]
+        features = [_features(task.fixed, params, view, devices, folder) for view in seen]
+        found[name] = {**split, "inputs": np.concatenate(features, axis=1)}
     return Once(task.fixed.head, found, lambda trained: {**params, **trained})
 
 

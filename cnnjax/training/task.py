@@ -62,7 +62,7 @@ class Task:
             from, instead of the one that is drawn.
         fixed: what of the model stays as it starts and needs to be computed once for an input.
             Who trains asks for it (:func:`cnnjax.training.fixed.computed_once`); the task itself,
-            trained as it is, gives the same if it has no ``augment``, only later.
+            trained as it is, gives the same if it has no ``augment`` and no ``views``, only later.
     """
 
     model: nn.Module
@@ -92,7 +92,10 @@ class Fixed:
             each input, and perhaps of random changes of it, the plain one first.
         head: learns from features in place of inputs.  Its parameters have the paths that they
             have in the whole model; all others are in the task's ``initial``.
+        views: how often each input is seen: as it is, and then as the task's ``views`` of it in
+            the epochs 1, 2, ... of seed 0.  The head has the features of all, in this order.
     """
 
     features: Callable[[Any, jax.Array], jax.Array]
     head: Task
+    views: int = 1
