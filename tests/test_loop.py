@@ -90,16 +90,18 @@ def test_select_last_takes_the_last_epoch():
 
 
 @pytest.mark.parametrize(
-    ("accuracy", "loss", "taken"),
+    ("accuracy", "loss", "taken", "latest"),
     [
-        *[(0.6, 9.0, True), (0.5, 0.9, True), (0.5, 1.0, False), (0.5, 1.1, False)],
-        *[(0.4, 0.1, False), (0.6, np.nan, False), (0.6, np.inf, False)],
+        *[(0.6, 9.0, True, True), (0.5, 0.9, True, True), (0.4, 0.1, False, False)],
+        *[(0.5, 1.0, False, True), (0.5, 1.1, False, True)],
+        *[(0.5, np.nan, False, False), (0.6, np.nan, False, False), (0.6, np.inf, False, False)],
     ],
 )
-def test_keep_best_prefers_accuracy_then_loss_then_the_earlier(accuracy, loss, taken):
+def test_keep_best_prefers_accuracy_then_loss_or_the_latest(accuracy, loss, taken, latest):
     best = Best(np.float32([1.0]), np.int32(1), np.float32(0.5), np.float32(1.0))
-    found = keep_best(best, np.float32([2.0]), 2, accuracy, loss)
-    assert (int(found.epoch), float(found.params[0])) == ((2, 2.0) if taken else (1, 1.0))
+    for ties, expected in (("loss", taken), ("latest", latest)):
+        found = keep_best(best, np.float32([2.0]), 2, accuracy, loss, ties=ties)
+        assert (int(found.epoch), float(found.params[0])) == ((2, 2.0) if expected else (1, 1.0))
 
 
 def test_patience_stops_early():

@@ -154,6 +154,18 @@ def test_optimiser_by_hand():
     np.testing.assert_allclose(updates["x"], [expected], rtol=1e-5)
 
 
+def test_softmax_weights_take_the_authors_steps():
+    """His are ours divided by 1 - dropout; so is his update, and his gradient is ours times it."""
+    hparams = traced(dataclasses.replace(small_config().hparams, dropout=0.75))
+    optimizer = small_task().optimizer(hparams)
+    ours = {"output": {"kernel": np.float32([1.0]), "bias": np.float32([1.0])}}
+    gradients = {"output": {"kernel": np.float32([0.8]), "bias": np.float32([0.2])}}
+    updates, _ = optimizer.update(gradients, optimizer.init(ours), ours)
+    np.testing.assert_allclose(
+        updates["output"]["kernel"] / 0.25, updates["output"]["bias"], rtol=1e-6
+    )
+
+
 def test_a_small_run_by_the_command_line(tmp_path):
     """From a table of one's own to the words' vectors in the model's file."""
     kinds = {"animal": "cat dog cow hen", "plant": "oak elm fir yew"}

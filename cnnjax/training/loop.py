@@ -97,7 +97,7 @@ class Programs:
         )
         self.all_finite = jit(all_finite, seldom=True)
         self.evaluate = evaluator(task, devices)
-        self.update_best = jit(keep_best, seldom=True)
+        self.update_best = jit(keep_best, seldom=True, static_argnames="ties")
 
     def advance(
         self,
@@ -228,8 +228,10 @@ def fit(
                 f"the validation loss is {_NOT_FINITE} after step {done}", hparams, checkpoints
             )
         now = np.int32(epoch + 1), np.float32(held_out["accuracy"]), np.float32(held_out["loss"])
-        best = devices.replicate(programs.update_best(progress.best, params, *now))
-        progress = progress.replace(best=best, totals=devices.replicate(no_totals()))
+        best = programs.update_best(progress.best, params, *now, ties=plan.ties)
+        progress = progress.replace(
+            best=devices.replicate(best), totals=devices.replicate(no_totals())
+        )
         observer.epoch_end(
             {
                 "epoch": epoch + 1,

@@ -14,6 +14,8 @@ class Plan:
         seed: of initial weights, order and dropout.
         patience: epochs without a better validation result after which to stop early.
         select: the parameters after the "best" epoch on validation, or the "last".
+        ties: of epochs with equal validation accuracy the best is the one with the lowest "loss",
+            or the "latest".
         regroup: compose the batches anew in every epoch, instead of only taking those of the first
             in another order.
     """
@@ -23,4 +25,5 @@ class Plan:
     seed: int = 0
     patience: int | None = None
     select: Literal["best", "last"] = "best"
+    ties: Literal["loss", "latest"] = "loss"
     regroup: bool = True

@@ -18,7 +18,7 @@ from cnnjax.training.task import Hparams, Task
 
 @struct.dataclass
 class Best:
-    """The parameters after the best epoch so far: highest validation accuracy, then lowest loss."""
+    """The parameters after the best epoch so far (:func:`keep_best`)."""
 
     params: Any
     epoch: jax.Array
@@ -53,12 +53,16 @@ def all_finite(tree: Any) -> jax.Array:
     return jnp.all(jnp.stack([jnp.isfinite(leaf).all() for leaf in jax.tree.leaves(tree)]))
 
 
-def keep_best(best: Best, params: Any, epoch: int, accuracy: float, loss: float) -> Best:
+def keep_best(
+    best: Best, params: Any, epoch: int, accuracy: float, loss: float, *, ties: str
+) -> Best:
     """``best``, or the present epoch where it is better; pure, so it works per trial under vmap.
 
-    An epoch whose loss is infinite or NaN is never better.
+    Better is a higher accuracy; where it is equal ``ties``, a plan's, decides.  An epoch whose loss
+    is infinite or NaN is never better.
     """
-    better = (accuracy > best.accuracy) | ((accuracy == best.accuracy) & (loss < best.loss))
+    wins_tie = True if ties == "latest" else loss < best.loss
+    better = (accuracy > best.accuracy) | ((accuracy == best.accuracy) & wins_tie)
     better &= jnp.isfinite(loss)
     now = Best(params=params, epoch=epoch, accuracy=accuracy, loss=loss)
     choose = lambda new, old: jnp.where(better, new, old).astype(old.dtype)

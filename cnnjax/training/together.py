@@ -89,7 +89,7 @@ class ProgramsTogether:
         self.advance = steps_together(task, devices.one_program, self.by_trial)
         self.end = compiled(
             jax.vmap(
-                functools.partial(_end_of_epoch, task, plan.patience),
+                functools.partial(_end_of_epoch, task, plan.patience, plan.ties),
                 in_axes=(0, None, 0, 0, None),
             )
         )
@@ -250,6 +250,7 @@ def steps_together(task: Task, one_program: bool, by_trial: Sharding) -> Any:
 def _end_of_epoch(
     task: Task,
     patience: int | None,
+    ties: str,
     trial: Trials,
     data: Mapping[str, jax.Array],
     held_out: tuple[jax.Array, jax.Array],
@@ -260,7 +261,8 @@ def _end_of_epoch(
     state, totals, best = trial.progress.state, trial.progress.totals, trial.progress.best
     loss, accuracy = _validate(task, state, data, held_out, hparams)
     finite = (totals["bad_step"] < 0) & all_finite(state.params) & jnp.isfinite(loss)
-    now = keep_best(best, state.params, epoch, accuracy, jnp.where(finite, loss, jnp.inf))
+    loss = jnp.where(finite, loss, jnp.inf)
+    now = keep_best(best, state.params, epoch, accuracy, loss, ties=ties)
     best = _where(trial.active, now, best)
     bad_step = jnp.where(totals["bad_step"] < 0, state.step, totals["bad_step"])
     goes_on = trial.active & finite
