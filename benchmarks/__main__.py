@@ -23,7 +23,7 @@ _DATA_DIR = flags.DEFINE_string("data_dir", None, "prepared data sets")
 _MANUAL_DIR = flags.DEFINE_string("manual_dir", None, "data files that you have")
 _AGAINST = flags.DEFINE_string("against", None, "start: another checkout, measured in turn")
 _ROUNDS = flags.DEFINE_integer("rounds", 3, "start: how often each is run", lower_bound=1)
-_VECTORS = flags.DEFINE_string("vectors", None, "vectors: a file of word vectors")
+_VECTORS = flags.DEFINE_string("vectors", None, "kim_vectors: a file of word vectors")
 _RUNS = flags.DEFINE_string("runs", "runs/benchmarks", "where runs are kept and gone on with")
 
 

@@ -17,6 +17,9 @@ class OwnProcess:
 
     Args:
         build: makes ``run``, there; can be pickled.
+
+    Raises:
+        EOFError: where a result is waited for, if the process has died.
     """
 
     def __init__(self, build: Callable[[], Run]):

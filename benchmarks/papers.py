@@ -21,7 +21,7 @@ class Paper:
     Attributes:
         experiment: its name.
         sweeps: theirs; one report is of the trials of all.
-        flags: of the command line, besides; {vectors} stands for a file of word vectors.
+        flags: of the command line, besides.
     """
 
     experiment: str
@@ -34,8 +34,8 @@ PAPERS = {
     "networks": Paper("lenet", ("table", "best"), ("--config.dataset=mnist",)),
     "ladder": Paper("zipcode", ("ladder",)),
     "transfer": Paper("transfer", ("shots",)),
-    "sentences": Paper("sentence", ("rand",)),
-    "vectors": Paper("sentence", ("vectors",), ("--config.vectors={vectors}",)),
+    "kim": Paper("sentence", ("rand",)),
+    "kim_vectors": Paper("sentence", ("vectors",)),
 }
 
 
@@ -49,13 +49,17 @@ def measure(
     paper, rows = PAPERS[name], []
     for sweep in paper.sweeps:
         folder = Path(runs) / f"{name}-{sweep}"
-        flags = [f"--experiment={paper.experiment}", f"--sweep={sweep}"]
-        flags += [flag.format(vectors=vectors or "") for flag in paper.flags]
-        places = {"workdir": folder, "data_dir": data_dir, "manual_dir": manual_dir}
+        flags = [f"--experiment={paper.experiment}", f"--sweep={sweep}", *paper.flags]
+        places = {
+            "workdir": folder,
+            "data_dir": data_dir,
+            "manual_dir": manual_dir,
+            "config.vectors": vectors,
+        }
         flags += [f"--{flag}={place}" for flag, place in places.items() if place]
         if status := main(experiments, flags):
             raise SystemExit(status)
-        rows += SweepDirectory(folder).rows(TRIALS)
+        rows += sorted(SweepDirectory(folder).rows(TRIALS), key=lambda row: row["trial"])
     RESULTS.mkdir(exist_ok=True)
     write_json(RESULTS / f"{name}.json", {"rows": rows})
     with tempfile.TemporaryDirectory() as folder:

@@ -56,8 +56,8 @@ def _row(variant: str, words: int, examples: Data, manual_dir: str | None) -> di
             )
             for name in (*_OURS, *torch_sentence.VARIANTS, _BY_LENGTH)
         }
-        for name in (*_OURS, _BY_LENGTH):
-            runs[name](2 * steps)  # compiles all sizes
+        for name, run in runs.items():  # compiles all sizes of batches, or warms up
+            run(_STEPS if name in torch_sentence.VARIANTS else 2 * steps)
         times = interleave(
             {name: functools.partial(run, _STEPS) for name, run in runs.items()},
             rounds=_ROUNDS,

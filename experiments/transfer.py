@@ -29,7 +29,7 @@ has not yet ended learning after its 150 updates; after 300 (--config.epochs=60)
 has 98.4 and the others have 98.5.
 
 Ants and bees (244 + 153 photographs, --config.dataset=folder:PATH, of which the 153 are tested on),
-% right, mean ± sd of 10 seeds, --config.strategy=linear --config.shots=none
+% right, mean ± sd of 10 seeds, --config.strategy=linear --config.shots=none --config.views=1
 --config.hparams.learning_rate=0.03 --config.epochs=240:
 
     ResNet-18 up to layer3, ImageNet      90.8 ± 0.0      the same, random weights    67.3 ± 0.5
@@ -62,7 +62,7 @@ How it is done
   after another join, from the top, evenly up to the share hparams.pace of the epochs (Howard and
   Ruder 2018, sections 3.2 and 3.3).  What is frozen has neither weight decay nor state.
 * Batch normalisation always uses the statistics that come with the weights (scratch: 0 and 1).
-* linear computes each image's features once, and keeps them in the data directory.  With
+* linear computes the features of each view once, and keeps them in the data directory.  With
   distortions these are of --config.views stored views of a training image, one of which is drawn in
   every epoch; all other strategies see new distortions of the same amounts.  Photographs in files
   are cropped at random and mirrored instead (torchvision's RandomResizedCrop).
@@ -273,8 +273,8 @@ def task(config: Config, spec: Spec) -> Task:
         augment=_any_view if _distorts(config) or _crops(config) else None,
     )
     features = functools.partial(_features, config, network, feature)
-    stored = config.views if _crops(config) else 1  # those of a LeNet are among its features
-    return dataclasses.replace(whole, fixed=Fixed(features, head, stored))
+    stored_views = config.views if _crops(config) else 1  # a LeNet's are made by its features
+    return dataclasses.replace(whole, fixed=Fixed(features, head, stored_views))
 
 
 def initial(config: Config, spec: Spec, data_dir: Path) -> Mapping[str, np.ndarray]:
@@ -313,7 +313,7 @@ def remarks(config: Config, dataset: DataSet) -> list[str]:
     stages |= dict(reversed(network.stages(dataset.spec.shape, feature).items()))
     trained = f"{config.strategy}: {described(stages, depths, params)}"
     if config.strategy == "linear" and (_distorts(config) or _crops(config)):
-        trained += f"; features of {config.views} views of every image, once"
+        trained += f"; on features of {config.views} views of an image, computed once"
     return [trained]
 
 

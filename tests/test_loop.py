@@ -104,6 +104,13 @@ def test_keep_best_prefers_accuracy_then_loss_or_the_latest(accuracy, loss, take
         assert (int(found.epoch), float(found.params[0])) == ((2, 2.0) if expected else (1, 1.0))
 
 
+def test_of_equal_epochs_the_latest_may_be_the_best():
+    """A rate so small that all epochs have the same accuracy; each counts as better, too."""
+    plan = Plan(epochs=4, batch_size=16, patience=2, ties="latest")
+    fitted = run(plan, Hparams(learning_rate=1e-12, dropout=0.0))
+    assert (fitted.selected_epoch, fitted.epochs) == (4, 4)
+
+
 def test_patience_stops_early():
     """A rate so small that nothing improves: the first epoch is the best."""
     plan = Plan(epochs=50, batch_size=16, patience=2)

@@ -74,15 +74,20 @@ def test_integers_are_convolved_as_they_are():
 
 
 @pytest.mark.parametrize("padding", [1, ((2, 1), (0, 2))])
-@pytest.mark.parametrize("piece", [1, 1 << 24], ids=["image by image", "at once"])
-def test_winograds_convolution_is_the_plain_one(padding, piece, monkeypatch):
+@pytest.mark.parametrize(
+    ("piece", "bodies", "loops"),
+    [(1, 1, 1), (700_000, 2, 1), (1 << 24, 1, 0)],
+    ids=["one by one", "two and one", "at once"],
+)
+def test_winograds_convolution_is_the_plain_one(padding, piece, bodies, loops, monkeypatch):
     monkeypatch.setattr(winograd, "_PIECE", piece)
     padded = functools.partial(ops.conv, padding=padding)
-    assert_is_plain(padded, (2, 14, 15, 64), (3, 3, 64, 65))
-    text = lowered(padded, operands((2, 14, 15, 64), (3, 3, 64, 65)), "cpu")
-    # One product for each of 16 sums, however many pieces, and two that transform the kernel.
-    assert text.count("stablehlo.dot_general") == 18
-    assert text.count("stablehlo.while") == (1 if piece == 1 else 0)
+    shapes = (3, 14, 15, 64), (3, 3, 64, 65)
+    assert_is_plain(padded, *shapes)
+    text = lowered(padded, operands(*shapes), "cpu")
+    # One product for each of 16 sums, and two that transform the kernel.
+    assert text.count("stablehlo.dot_general") == 16 * bodies + 2
+    assert text.count("stablehlo.while") == loops
 
 
 some_convolutions = convolutions("a whole image", "two steps", "images")

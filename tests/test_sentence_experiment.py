@@ -24,6 +24,7 @@ def test_defaults_are_the_authors():
     assert (config.windows, config.maps, config.embedding) == ((3, 4, 5), 100, 300)
     assert (config.epochs, config.batch_size) == (25, 50)
     assert dataclasses.astuple(config.hparams) == (1.0, 0.95, 1e-6, 0.5, 3.0)
+    assert sentence.plan(config).ties == "latest"
 
 
 @pytest.mark.parametrize("name", sentence.ABLATIONS)

@@ -92,6 +92,12 @@ def test_with_patience_each_stops_at_its_own_epoch(select):
     assert found[1].selected_epoch == (1 if select == "best" else 3)
 
 
+def test_of_equal_epochs_the_latest_may_be_the_best():
+    plan = Plan(epochs=3, batch_size=16, patience=1, ties="latest")
+    found = together([Hparams(1e-12, 0.0)] * 3, SEEDS, plan)
+    assert [(trial.epochs, trial.selected_epoch) for trial in found] == [(3, 3)] * 3
+
+
 def test_all_that_stop_early_end_the_training():
     plan = Plan(epochs=10**6, batch_size=16, patience=1)
     found = together([Hparams(1e-12, 0.0)] * 3, SEEDS, plan)

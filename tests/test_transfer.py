@@ -406,10 +406,13 @@ def test_a_linear_classifier_learns_from_stored_crops(tmp_path):
     for view, expected in enumerate(seen):
         found = once.splits["train"]["inputs"][:, view : view + 1]
         np.testing.assert_allclose(found, features(expected), rtol=1e-5, atol=1e-5)
-    assert once.splits["train"]["inputs"].shape[1] == 3
+    assert {name: split["inputs"].shape[1] for name, split in once.splits.items()} == {
+        "train": 3, "validation": 1, "test": 1
+    }  # fmt: skip
+    assert "features of 3 views of an image" in transfer.remarks(config, dataset)[0]
     assert once.task.augment is not None
     plain = task_of(dataclasses.replace(config, distortions=False), dataset.spec)
-    assert plain.fixed.views == 1 and plain.fixed.head.augment is None
+    assert plain.fixed.stored_views == 1 and plain.fixed.head.augment is None
 
 
 # --- real weights -----------------------------------------------------------------------------

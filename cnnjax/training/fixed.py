@@ -19,6 +19,7 @@ from cnnjax.training.task import Fixed, Task
 
 _FOLDER = "features"
 _BATCH = 64
+_HELD_OUT = ("validation", "test")  # of which only the first view is looked at
 
 
 @dataclasses.dataclass(frozen=True)
@@ -57,7 +58,8 @@ def computed_once(
     found = {}
     for name, split in splits.items():
         inputs = split["inputs"]
-        seen = [inputs, *(task.views(inputs, 0, view) for view in range(1, task.fixed.views))]
+        count = 1 if name in _HELD_OUT else task.fixed.stored_views
+        seen = [inputs, *(task.views(inputs, 0, view) for view in range(1, count))]
         features = [_features(task.fixed, params, view, devices, folder) for view in seen]
         found[name] = {**split, "inputs": np.concatenate(features, axis=1)}
     return Once(task.fixed.head, found, lambda trained: {**params, **trained})

@@ -12,7 +12,8 @@ class Plan:
         epochs: passes over the training split.
         batch_size: examples in an update; the last of an epoch has what is left.
         seed: of initial weights, order and dropout.
-        patience: epochs without a better validation result after which to stop early.
+        patience: epochs without a better validation result after which to stop early; where the
+            latest wins ties, an equal one counts as better.
         select: the parameters after the "best" epoch on validation, or the "last".
         ties: of epochs with equal validation accuracy the best is the one with the lowest "loss",
             or the "latest".

@@ -92,10 +92,11 @@ class Fixed:
             each input, and perhaps of random changes of it, the plain one first.
         head: learns from features in place of inputs.  Its parameters have the paths that they
             have in the whole model; all others are in the task's ``initial``.
-        views: how often each input is seen: as it is, and then as the task's ``views`` of it in
-            the epochs 1, 2, ... of seed 0.  The head has the features of all, in this order.
+        stored_views: how often each training input is seen: as it is, and then, if more than once,
+            as the task's ``views`` of it in the epochs 1, 2, ... of seed 0.  The head has the
+            features of all, in this order.
     """
 
     features: Callable[[Any, jax.Array], jax.Array]
     head: Task
-    views: int = 1
+    stored_views: int = 1
