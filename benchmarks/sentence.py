@@ -25,7 +25,7 @@ from cnnjax.directory import write_json
 
 _OURS = "cnnjax", "cnnjax, whole length"
 _BY_LENGTH = "by length"  # PyTorch on cnnjax's short batches
-_STEPS, _ROUNDS, _EPOCHS = 30, 11, 5
+_STEPS, _ROUNDS, _EPOCHS = 30, 7, 5
 
 
 def measure(manual_dir: str | None) -> None:
