@@ -75,12 +75,15 @@ def test_integers_are_convolved_as_they_are():
 
 @pytest.mark.parametrize("padding", [1, ((2, 1), (0, 2))])
 @pytest.mark.parametrize(
-    ("piece", "bodies", "loops"),
-    [(1, 1, 1), (700_000, 2, 1), (1 << 24, 1, 0)],
-    ids=["one by one", "two and one", "at once"],
+    ("piece", "unrolled", "bodies", "loops"),
+    [(1, 2, 1, 1), (700_000, 1, 2, 1), (700_000, 2, 2, 0), (1 << 24, 2, 1, 0)],
+    ids=["a loop", "a loop and a rest", "two pieces", "at once"],
 )
-def test_winograds_convolution_is_the_plain_one(padding, piece, bodies, loops, monkeypatch):
+def test_winograds_convolution_is_the_plain_one(
+    padding, piece, unrolled, bodies, loops, monkeypatch
+):
     monkeypatch.setattr(winograd, "_PIECE", piece)
+    monkeypatch.setattr(winograd, "_UNROLLED", unrolled)
     padded = functools.partial(ops.conv, padding=padding)
     shapes = (3, 14, 15, 64), (3, 3, 64, 65)
     assert_is_plain(padded, *shapes)

@@ -19,6 +19,7 @@ _G = np.array([[1, 0, 0], [0.5, 0.5, 0.5], [0.5, -0.5, 0.5], [0, 0, 1]])
 
 
 _PIECE = 1 << 24  # bytes of transformed inputs that stay in the cache
+_UNROLLED = 4  # pieces: more are a loop, which is slower, but whose program does not grow with them
 
 Pads = Sequence[tuple[int, int]]
 
@@ -39,26 +40,25 @@ def winograd(x: jax.Array, kernel: jax.Array, pads: Pads = ((0, 0), (0, 0))) -> 
     # A power of two, which divides most batches: what is left is compiled once more.
     piece = 1 << max(0, int(math.log2(_PIECE / size)))
     weights = jnp.einsum("ai,bj,ijcf->abcf", *(_G.astype(kernel.dtype),) * 2, kernel)
-    # A loop, so that the program, and the time to compile it, do not grow with the images.
-    return lax.map(lambda image: _image(image, weights), x, batch_size=piece)
+    if len(x) <= _UNROLLED * piece:
+        firsts = range(0, max(len(x), 1), piece)
+        return jnp.concatenate([_tiles(x[first : first + piece], weights) for first in firsts])
+    return lax.map(lambda image: _tiles(image[None], weights)[0], x, batch_size=piece)
 
 
-def _image(x: jax.Array, weights: jax.Array) -> jax.Array:
+def _tiles(x: jax.Array, weights: jax.Array) -> jax.Array:
     """Y = A^T [weights * (B^T d B)] A for every tile of 2x2 outputs; without padding.
 
-    Args:
-        x: float[H, W, C].
-        weights: G g G^T, float[4, 4, C, F].
-
-    Returns:
-        float[H - 2, W - 2, F].
+    x is float[N, H, W, C], the weights are G g G^T, float[4, 4, C, F].
     """
-    channels, maps = weights.shape[-2:]
-    height, width = x.shape[0] - 2, x.shape[1] - 2
+    count, channels, maps = x.shape[0], *weights.shape[-2:]
+    height, width = x.shape[1] - 2, x.shape[2] - 2
     down, right = -(-height // 2), -(-width // 2)  # tiles
-    x = jnp.pad(x, ((0, 2 * down - height), (0, 2 * right - width), (0, 0)))
-    rows = [x[i : i + 2 * down - 1 : 2] for i in range(4)]
-    d = [[row[:, j : j + 2 * right - 1 : 2] for j in range(4)] for row in rows]
+    x = jnp.pad(x, ((0, 0), (0, 2 * down - height), (0, 2 * right - width), (0, 0)))
+    d = [
+        [x[:, i : i + 2 * down - 1 : 2, j : j + 2 * right - 1 : 2] for j in range(4)]
+        for i in range(4)
+    ]
     # The barriers: each of the 16 is computed once, and not anew for every product.
     inputs = lax.optimization_barrier(
         [part.reshape(-1, channels) for part in _both_axes(_input, d)]
@@ -70,9 +70,9 @@ def _image(x: jax.Array, weights: jax.Array) -> jax.Array:
         ]
     )
     tiles = _both_axes(_output, [products[4 * i : 4 * i + 4] for i in range(4)])
-    y = jnp.stack(tiles).reshape(2, 2, down, right, maps)
-    y = y.transpose(2, 0, 3, 1, 4).reshape(2 * down, 2 * right, maps)
-    return y[:height, :width]
+    y = jnp.stack(tiles).reshape(2, 2, count, down, right, maps)
+    y = y.transpose(2, 3, 0, 4, 1, 5).reshape(count, 2 * down, 2 * right, maps)
+    return y[:, :height, :width]
 
 
 def _both_axes(transform, tile: list) -> list:
