@@ -274,7 +274,7 @@ def task(config: Config, spec: Spec) -> Task:
     head = Task(
         model=Head(len(spec.classes)),
         optimizer=functools.partial(_optimizer, of_head, "linear", config.epochs, steps),
-        augment=_any_view if _distorts(config) or _crops(config) else None,
+        augment=_any_view if _varies(config) else None,
     )
     features = functools.partial(_features, config, network, feature)
     stored_views = config.views if _crops(config) else 1  # a LeNet's are made by its features
@@ -316,7 +316,7 @@ def remarks(config: Config, dataset: DataSet) -> list[str]:
     stages = {"head": ("head/kernel", "head/bias")}
     stages |= dict(reversed(network.stages(dataset.spec.shape, feature).items()))
     trained = f"{config.strategy}: {described(stages, depths, params)}"
-    if config.strategy == "linear" and (_distorts(config) or _crops(config)):
+    if config.strategy == "linear" and _varies(config):
         trained += f"; on features of {config.views} views of an image, computed once"
     return [trained]
 
@@ -447,6 +447,11 @@ def _distorts(config: Config) -> bool:
 def _crops(config: Config) -> bool:
     files = config.dataset.startswith("folder:") and config.backbone not in LENETS
     return config.distortions and files
+
+
+def _varies(config: Config) -> bool:
+    """Whether training sees an image in more than one way."""
+    return _distorts(config) or _crops(config)
 
 
 def _any_view(keys: jax.Array, features: jax.Array, hparams: Hparams) -> jax.Array:
