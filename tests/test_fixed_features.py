@@ -61,7 +61,11 @@ def test_features_are_kept_by_what_they_depend_on(lenet, digits, tmp_path, monke
         np.testing.assert_array_equal(again[name]["inputs"], first[name]["inputs"])
         np.testing.assert_array_equal(again[name]["labels"], splits[name]["labels"])
 
-    key, inputs = fixed_module._key, splits["train"]["inputs"]
+    inputs = splits["train"]["inputs"]
+
+    def key(fixed, params, inputs):
+        return fixed_module._key(fixed_module._made_by(fixed, params, inputs), inputs)
+
     params = {"backbone": params_of(task)["backbone"]}
     own = key(task.fixed, params, inputs)
     assert {file.stem for file in files} == {

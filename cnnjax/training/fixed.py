@@ -2,7 +2,7 @@
 
 import dataclasses
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -60,25 +60,32 @@ def computed_once(
         inputs = split["inputs"]
         count = 1 if name in _HELD_OUT else task.fixed.stored_views
         seen = [inputs, *(task.views(inputs, 0, view) for view in range(1, count))]
-        features = [_features(task.fixed, params, view, devices, folder) for view in seen]
-        found[name] = {**split, "inputs": np.concatenate(features, axis=1)}
+        found[name] = {**split, "inputs": _features(task.fixed, params, seen, devices, folder)}
     return Once(task.fixed.head, found, lambda trained: {**params, **trained})
 
 
 def _features(
-    fixed: Fixed, params: Any, inputs: np.ndarray, devices: Devices, folder: Path | None
+    fixed: Fixed, params: Any, seen: Sequence[Any], devices: Devices, folder: Path | None
 ) -> np.ndarray:
-    """float[N, views, ...], from the file if they are kept there."""
+    """float[N, views, ...] of the same inputs seen several times, each from the file if kept."""
     run = devices.apply(fixed.features)
-    batch_size = min(_BATCH, largest_batch(inputs), len(inputs))
-    compute = lambda: {"features": run(params, inputs, batch_size)}
-    path = folder and folder / _FOLDER / f"{_key(fixed, params, inputs)}.npz"
-    return kept(path, compute)["features"]
+    made_by = folder and _made_by(fixed, params, seen[0])
+    batch_size = min(_BATCH, largest_batch(seen[0]), len(seen[0]))
+
+    def features_of(inputs: Any) -> np.ndarray:
+        path = folder and folder / _FOLDER / f"{_key(made_by, inputs)}.npz"
+        return kept(path, lambda: {"features": run(params, inputs, batch_size)})["features"]
+
+    return np.concatenate([features_of(inputs) for inputs in seen], axis=1)
 
 
-def _key(fixed: Fixed, params: Any, inputs: np.ndarray) -> str:
-    """A digest of all that the features depend on."""
+def _made_by(fixed: Fixed, params: Any, inputs: Any) -> str:
+    """A digest of the program and the parameters that features of such inputs depend on."""
     like = lambda array: jax.ShapeDtypeStruct(array.shape, array.dtype)
     program = fingerprint(fixed.features, jax.tree.map(like, params), like(inputs[:1]))
-    parts = program, checksum(*jax.tree.leaves(params)), checksum(inputs)
-    return hashlib.sha256("".join(parts).encode()).hexdigest()[:24]
+    return program + checksum(*jax.tree.leaves(params))
+
+
+def _key(made_by: str, inputs: Any) -> str:
+    """A digest of all that the features of ``inputs`` depend on."""
+    return hashlib.sha256((made_by + checksum(inputs)).encode()).hexdigest()[:24]
