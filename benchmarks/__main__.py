@@ -8,6 +8,7 @@ from benchmarks import papers, tables
 from cnnjax.allocator import keep_memory
 
 SUITES = (
+    "accelerator",
     "accuracy",
     "backbones",
     "extractor",
@@ -32,7 +33,11 @@ def _main(argv: list[str]) -> None:
         raise app.UsageError(f"{argv[1]!r} is no flag; flags are written --name=value")
     logging.set_verbosity(logging.WARNING)
     keep_memory()
-    if _SUITE.value == "accuracy":
+    if _SUITE.value == "accelerator":
+        from benchmarks import accelerator  # imports PyTorch
+
+        accelerator.measure()
+    elif _SUITE.value == "accuracy":
         from benchmarks import accuracy
 
         accuracy.measure(_RUNS.value, _DATA_DIR.value, _MANUAL_DIR.value)

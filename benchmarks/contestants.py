@@ -77,16 +77,22 @@ def _task(network: str, batch: int, count: int) -> Task:
 
 
 @functools.cache
-def _programs(network: str, batch: int, count: int) -> Programs:
-    return Programs(_task(network, batch, count), Devices("single"))
+def _programs(network: str, batch: int, count: int, one_program: bool | None) -> Programs:
+    return Programs(_task(network, batch, count), Devices("single", one_program=one_program))
 
 
 def ours(
-    network: str, batch: int, data: Data, *, dropout: bool = True, trial: Trial = ALONE
+    network: str,
+    batch: int,
+    data: Data,
+    *,
+    dropout: bool = True,
+    trial: Trial = ALONE,
+    one_program: bool | None = None,
 ) -> Contestant:
     """cnnjax as :func:`cnnjax.training.fit` runs it; trials of one process share its programs."""
     count = len(data["labels"])
-    programs = _programs(network, batch, count)
+    programs = _programs(network, batch, count, one_program)
     devices, advance = programs.devices, programs.advance
     data = devices.replicate(data)
     traced = devices.replicate(jax.tree.map(jnp.float32, hparams(network, dropout, trial)))
@@ -186,17 +192,30 @@ def in_flax(network: str, batch: int, data: Data, *, dropout: bool = True) -> Co
 
 
 class Order:
-    """Shuffled batches without end; an epoch's last batch is the rest."""
+    """Shuffled batches without end; an epoch's last batch is the rest.
 
-    def __init__(self, count: int, batch: int, seed: int = 0):
+    Args:
+        count: of the examples.
+        batch: how many a batch has.
+        seed: of the order.
+        place: brings an epoch's rows to where they are used.
+    """
+
+    def __init__(
+        self,
+        count: int,
+        batch: int,
+        seed: int = 0,
+        place: Callable[[np.ndarray], Any] = lambda rows: rows,
+    ):
         self.steps = 0
         self._count, self._batch, self._random = count, batch, np.random.default_rng(seed)
-        self._at = count
+        self._place, self._at = place, count
 
-    def next(self) -> np.ndarray:
+    def next(self) -> Any:
         """The next batch's rows."""
         if self._at >= self._count:
-            self._rows, self._at = self._random.permutation(self._count), 0
+            self._rows, self._at = self._place(self._random.permutation(self._count)), 0
         rows = self._rows[self._at : self._at + self._batch]
         self._at, self.steps = self._at + self._batch, self.steps + 1
         return rows

@@ -29,6 +29,29 @@ def steps(content: Mapping[str, Any]) -> str:
     )
 
 
+def accelerator_line(row: Mapping[str, Any]) -> str:
+    """A row of :func:`accelerator`."""
+    ratios = [row["step_against"][peer] for peer in ("eager", "graphed", "flax")]
+    ratios += [row["epoch_against"][peer] for peer in ("eager", "graphed")]
+    return (
+        f"| {NAMES[row['network']]} | {row['batch_size']} | {row['step_us']['cnnjax']:.0f} | "
+        f"{' | '.join(map(_range, ratios))} |"
+    )
+
+
+def accelerator(content: Mapping[str, Any]) -> str:
+    """The README's table of a GPU, from ``accelerator.json``."""
+    return "\n".join(
+        [
+            f"| {content['device']} | batch | step, µs | step, times PyTorch's speed | times its "
+            "CUDA graph's | times plain Flax's | epoch of 60,000, times PyTorch's | times its CUDA "
+            "graph's |",
+            "|-|-:|-:|-:|-:|-:|-:|-:|",
+            *map(accelerator_line, content["rows"]),
+        ]
+    )
+
+
 def first_steps(content: Mapping[str, Any]) -> str:
     """The README's table of cold starts, from ``lenet.json``."""
     lines = [

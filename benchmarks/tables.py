@@ -16,6 +16,7 @@ def render(readme: str) -> str:
 
     # Table -> its maker and the result file it is made from.
     makers = {
+        "accelerator": (speed_tables.accelerator, "accelerator"),
         "accuracy": (accuracy.table, "accuracy"),
         "backbones": (speed_tables.backbones, "backbones"),
         "extractor": (speed_tables.extractor, "extractor"),

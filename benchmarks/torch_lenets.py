@@ -1,5 +1,6 @@
 """The same three networks in PyTorch, as its users write them, from cnnjax's parameters."""
 
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -112,7 +113,7 @@ def loss(name: str, logits: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
     if name != "lenet5":
         return F.cross_entropy(logits, labels)
     right = logits.gather(1, labels[:, None])[:, 0]
-    garbage = logits.new_tensor(-1.0)
+    garbage = logits.new_full((), -1.0)
     return (torch.logaddexp(torch.logsumexp(logits, 1), garbage) - right).mean()
 
 
@@ -132,7 +133,11 @@ def contestant(
     trial: Trial = ALONE,
     device: str = "cpu",
 ) -> Contestant:
-    """PyTorch: ``variant`` is "eager", "channels_last" or "compiled"; data indexed in memory."""
+    """PyTorch, its data indexed in the device's memory.
+
+    ``variant`` is "eager", "channels_last", "compiled", or, on a GPU, "graphed": eager, the whole
+    step of a full batch captured once as a CUDA graph.
+    """
     values = hparams(network, dropout, trial)
     model = build(network, parameters(network, trial.seed), values.dropout).to(device)
     # Not copied: trials share the data.
@@ -141,21 +146,64 @@ def contestant(
     layout = torch.channels_last if variant == "channels_last" else torch.contiguous_format
     model = model.to(memory_format=layout)
     call = torch.compile(model) if variant == "compiled" else model
+    graphed = variant == "graphed"
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=values.learning_rate, weight_decay=values.weight_decay, fused=True
+        model.parameters(),
+        lr=values.learning_rate,
+        weight_decay=values.weight_decay,
+        fused=True,
+        capturable=graphed,
     )
-    order = Order(len(data["labels"]), batch, trial.seed)
+    order = Order(
+        len(labels), batch, trial.seed, place=lambda rows: torch.from_numpy(rows).to(device)
+    )
+    losses = torch.zeros((), device=device)
+
+    def step(rows: torch.Tensor) -> None:
+        x = prepare(network, inputs[rows]).contiguous(memory_format=layout)
+        mean = loss(network, call(x), labels[rows])
+        optimizer.zero_grad(set_to_none=True)
+        mean.backward()
+        optimizer.step()
+        losses.add_(mean.detach())
+
+    once = _Graphed(step, batch) if graphed else step
 
     def run(steps: int) -> float:
-        losses = torch.zeros((), device=device)
+        losses.zero_()
         for _ in range(steps):
-            rows = torch.from_numpy(order.next()).to(device)
-            x = prepare(network, inputs[rows]).contiguous(memory_format=layout)
-            mean = loss(network, call(x), labels[rows])
-            optimizer.zero_grad(set_to_none=True)
-            mean.backward()
-            optimizer.step()
-            losses += mean.detach()
+            once(order.next())
         return losses.item() / steps
 
     return run
+
+
+class _Graphed:
+    """``step(rows)``, replayed as a CUDA graph for batches of ``size`` rows.
+
+    Source: PyTorch's notes on CUDA, "whole-network capture": some steps first, on a side stream.
+    """
+
+    _FIRST = 3
+
+    def __init__(self, step: Callable[[torch.Tensor], None], size: int):
+        self._step, self._size, self._done = step, size, 0
+        self._graph, self._rows = torch.cuda.CUDAGraph(), None
+
+    def __call__(self, rows: torch.Tensor) -> None:
+        if len(rows) < self._size:
+            self._step(rows)
+        elif self._done < self._FIRST:
+            side = torch.cuda.Stream()
+            side.wait_stream(torch.cuda.current_stream())
+            with torch.cuda.stream(side):
+                self._step(rows)
+            torch.cuda.current_stream().wait_stream(side)
+            self._done += 1
+        else:
+            if self._rows is None:
+                self._rows = rows.clone()
+                with torch.cuda.graph(self._graph):
+                    self._step(self._rows)
+            self._rows.copy_(rows)
+            self._graph.replay()

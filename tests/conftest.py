@@ -84,6 +84,13 @@ def elsewhere(tmp_path, monkeypatch):
 
 
 @pytest.fixture
+def as_on_a_gpu(monkeypatch):
+    """What is lowered for this platform is what an NVIDIA GPU would get."""
+    choose = lambda *operands, default, **faster: faster.get("cuda", default)(*operands)
+    monkeypatch.setattr(jax.lax, "platform_dependent", choose)
+
+
+@pytest.fixture
 def x64():
     """Float64 exists."""
     with jax.enable_x64(True):

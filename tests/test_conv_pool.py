@@ -155,29 +155,37 @@ def operations(function, arguments, platform):
     return {name for name in names if f"stablehlo.{name}" in text}
 
 
-@pytest.mark.parametrize("activation", ["relu", "sin"])
-@every_pool
-def test_accelerators_get_the_plain_conv_pool(pool, activation):
-    arguments, function = operands(*BLOCKED), unit(activation, pool=pool)
-    gradients = weighed_gradients(function, 0, 1, 2)
-    for target in ("cuda", "tpu"):
-        assert operations(function, arguments, target) == {"convolution", "reduce_window"}
-        found = operations(gradients, arguments, target)
-        assert "convolution" in found
-        assert ("select_and_scatter" in found) is (pool == "max")
-        assert not found & {"dot_general", "concatenate"}
+every_kind = pytest.mark.parametrize("activation", ["relu", "sin"])
 
 
-@pytest.mark.parametrize("activation", ["relu", "sin"])
+@every_kind
 @every_pool
-def test_the_cpu_gets_a_product_of_blocks(pool, activation):
+def test_a_tpu_gets_the_plain_conv_pool(pool, activation):
     arguments, function = operands(*BLOCKED), unit(activation, pool=pool)
-    found = operations(function, arguments, "cpu")
+    assert operations(function, arguments, "tpu") == {"convolution", "reduce_window"}
+    found = operations(weighed_gradients(function, 0, 1, 2), arguments, "tpu")
+    assert "convolution" in found
+    assert ("select_and_scatter" in found) is (pool == "max")
+    assert not found & {"dot_general", "concatenate"}
+
+
+@pytest.mark.parametrize("target, by_rows", [("cpu", True), ("cuda", False)])
+@every_kind
+@every_pool
+def test_cpu_and_gpu_get_a_product_of_blocks(pool, activation, target, by_rows):
+    arguments, function = operands(*BLOCKED), unit(activation, pool=pool)
+    found = operations(function, arguments, target)
     assert "dot_general" in found
     assert not found & {"convolution", "reduce_window"}
-    found = operations(weighed_gradients(function, 0, 1, 2), arguments, "cpu")
+    found = operations(weighed_gradients(function, 0, 1, 2), arguments, target)
     assert "dot_general" in found
+    assert ("convolution" in found) is by_rows  # the gradient in the input
     assert not found & {"reduce_window", "select_and_scatter"}
+
+
+@some_units
+def test_the_gpus_blocks_equal_the_plain_conv_pool(as_on_a_gpu, pool, activation):
+    assert_is_plain(unit(activation, pool=pool, window=(2, 3)), *BLOCKED)
 
 
 @pytest.mark.parametrize(
@@ -193,8 +201,9 @@ def test_the_cpu_gets_a_product_of_blocks(pool, activation):
     ],
     ids=["many maps", "bias per unit", "strides", "dilation", "groups", "1-D", "large window"],
 )
-def test_the_cpu_gets_a_convolution_where_blocks_would_not_do(shapes, options):
-    assert operations(unit(**options), operands(*shapes), "cpu") == {"convolution"}
+def test_a_convolution_stays_one_where_blocks_would_not_do(shapes, options):
+    for target in ("cpu", "cuda"):
+        assert operations(unit(**options), operands(*shapes), target) == {"convolution"}
 
 
 # --- what it refuses --------------------------------------------------------------------------

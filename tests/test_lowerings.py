@@ -1,4 +1,4 @@
-"""The CPU's lowerings of convolution against the plain ones, and who takes which."""
+"""The faster lowerings of convolution against the plain ones, and who takes which."""
 
 import contextlib
 import functools
@@ -143,21 +143,39 @@ def test_conv_takes_an_empty_batch(shapes):
     assert_agree(function(*arguments), plainly(function, *arguments))
 
 
+WHOLE = "a whole image", "a whole sequence", "a whole volume"
+
+
 @convolutions()
 def test_accelerators_get_the_plain_conv(shapes):
     arguments = operands(*shapes)
     functions = (ops.conv, 1), (weighed_gradients(ops.conv, 0, 1), 2)
+    whole = shapes in [CONVOLUTIONS[name] for name in WHOLE]
     for (function, count), target in itertools.product(functions, ("cuda", "tpu")):
         text = lowered(function, arguments, target)
+        if whole and target == "cuda":
+            assert text.count("stablehlo.dot_general") == count
+            count = 0
+        else:
+            assert "stablehlo.dot_general" not in text
         assert text.count("stablehlo.convolution") == count
-        assert "stablehlo.dot_general" not in text
         assert "stablehlo.concatenate" not in text
 
 
-@convolutions(
-    "a whole image", "a whole sequence", "a whole volume", "one step", "three steps",
-    "many maps",
-)  # fmt: skip
+@convolutions(*WHOLE)
+def test_the_gpus_conv_of_a_whole_image_is_the_plain_one(as_on_a_gpu, shapes):
+    assert_is_plain(ops.conv, *shapes)
+
+
+def test_the_precision_asked_for_is_the_products_too():
+    arguments = operands(*CONVOLUTIONS["a whole image"])
+    precise = functools.partial(ops.conv, precision="highest")
+    for target in ("cpu", "cuda"):
+        assert "precision = [HIGHEST, HIGHEST]" in lowered(precise, arguments, target)
+        assert "HIGHEST" not in lowered(ops.conv, arguments, target)
+
+
+@convolutions(*WHOLE, "one step", "three steps", "many maps")
 def test_the_cpu_gets_a_product(shapes):
     text = lowered(ops.conv, operands(*shapes), "cpu")
     assert "stablehlo.dot_general" in text

@@ -158,7 +158,7 @@ def test_numpys_integers_are_integers(pool, options, same):
     np.testing.assert_array_equal(pool(x, **options), pool(x, **same))
 
 
-@pytest.mark.parametrize("platform, scatters", [("cpu", False), ("cuda", True)])
+@pytest.mark.parametrize("platform, scatters", [("cpu", False), ("cuda", False), ("tpu", True)])
 def test_each_platform_gets_its_lowering_of_the_max_gradient(platform, scatters):
     gradient = jax.jit(jax.grad(lambda x: ops.max_pool(x, 2).sum()))
     lowered = gradient.trace(jnp.ones((1, 4, 4, 1))).lower(lowering_platforms=(platform,))

@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cnnjax.ops.convolution_cpu import fastest
+from cnnjax.ops.convolution_lowerings import fastest
 from cnnjax.ops.lowerings import choose
 from cnnjax.ops.windows import Padding, check_fits, pad_widths, per_axis
 
@@ -129,7 +129,8 @@ def conv(
     )
     if groups > 1 or max(dilation) > 1:
         return direct(x, kernel)
-    return choose(x, kernel, cpu=fastest(direct, x, kernel, strides, pads), plain=direct)
+    faster = fastest(direct, x, kernel, strides, pads, precision)
+    return choose(x, kernel, plain=direct, **faster)
 
 
 def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:

@@ -12,7 +12,7 @@ import numpy as np
 from jax import lax
 
 from cnnjax.ops.convolution import add_bias, conv
-from cnnjax.ops.convolution_cpu import bilinear, patch_product, rows
+from cnnjax.ops.convolution_lowerings import bilinear, patch_product, rows
 from cnnjax.ops.elementwise import scaled_tanh
 from cnnjax.ops.lowerings import choose
 from cnnjax.ops.pooling import Window, first_max, max_pool, mean_pool, sum_pool
@@ -83,6 +83,7 @@ def conv_pool(
         return composed(x, kernel, bias)
     jax.eval_shape(composed, x, kernel, bias)  # refuses what does not fit
     blocks = functools.partial(
+        functools.partial,
         _blocks,
         activation=activation,
         pool=pool,
@@ -90,7 +91,9 @@ def conv_pool(
         pads=pad_widths(padding, x.shape[1:3], kernel.shape[:2], (1, 1)),
         precision=precision,
     )
-    return choose(x, kernel, bias, cpu=blocks, plain=composed)
+    return choose(
+        x, kernel, bias, plain=composed, cpu=blocks(by_rows=True), cuda=blocks(by_rows=False)
+    )
 
 
 def _blocks(
@@ -103,13 +106,15 @@ def _blocks(
     window: tuple[int, int],
     pads: tuple[tuple[int, int], ...],
     precision: lax.PrecisionLike,
+    by_rows: bool,
 ) -> jax.Array:
     """One matrix product that gives all positions of every pooling window.
 
     The image is cut into blocks of the window's size, the pixels of a block becoming channels
     (space to depth).  A pooled unit depends on q x q neighbouring blocks; each position of its
     window is one group of maps, with the kernel at another place of these blocks.  Pooling is
-    then a maximum or a sum over the groups, and the gradients are matrix products, too.
+    then a maximum or a sum over the groups, and the gradients are matrix products, too;
+    ``by_rows``, the one in the input is a convolution (:func:`convolution_lowerings.rows`).
     """
     axes = list(zip(x.shape[1:3], pads, kernel.shape, window, strict=False))
     pooled = [(size + sum(pad) - k + 1) // w for size, pad, k, w in axes]
@@ -117,15 +122,16 @@ def _blocks(
     blocks = _space_to_depth(
         x, pads, window, [p + q - 1 for p, q in zip(pooled, reach, strict=True)]
     )
-    direct = functools.partial(
-        lax.conv_general_dilated,
-        window_strides=(1, 1),
-        padding="VALID",
-        dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        precision=precision,
-    )
-    product = functools.partial(patch_product, precision=precision)
-    convolution = bilinear(product, by_input=functools.partial(rows, direct), by_kernel=product)
+    convolution = product = functools.partial(patch_product, precision=precision)
+    if by_rows:
+        direct = functools.partial(
+            lax.conv_general_dilated,
+            window_strides=(1, 1),
+            padding="VALID",
+            dimension_numbers=("NHWC", "HWIO", "NHWC"),
+            precision=precision,
+        )
+        convolution = bilinear(product, by_input=functools.partial(rows, direct), by_kernel=product)
     y = convolution(blocks, _at_every_position(kernel, window, reach))
     count = math.prod(window)
     if pool == "max" and activation in _NEVER_FALLING:
@@ -152,7 +158,8 @@ def _shift(y: jax.Array, bias: jax.Array) -> jax.Array:
 @_shift.defjvp
 def _(primals, tangents):
     (y, bias), (y_dot, bias_dot) = primals, tangents
-    spread = jnp.ones((math.prod(y.shape[:-1]), 1), y.dtype) @ bias_dot[None]
+    ones = jnp.ones((math.prod(y.shape[:-1]), 1), y.dtype)
+    spread = jnp.matmul(ones, bias_dot[None], precision="highest")
     return _shift(y, bias), y_dot + spread.reshape(y.shape)
 
 

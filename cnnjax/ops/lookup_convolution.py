@@ -46,7 +46,7 @@ def max_of_lookup_conv(
     check_kernels(table, ids, kernels)
     if table.shape[0] > ids.size:
         return _looked_up(table, ids, kernels)
-    return choose(table, ids, kernels, cpu=_projected, plain=_looked_up)
+    return choose(table, ids, kernels, plain=_looked_up, cpu=_projected)
 
 
 def check_kernels(table: jax.Array, ids: jax.Array, kernels: Sequence[jax.Array]) -> None:

@@ -1,8 +1,8 @@
 """Which of several equivalent lowerings a function takes.
 
-A function that has a faster lowering for the CPU takes it where it is compiled for the CPU;
-everywhere else, and where the plain lowering is asked for, it is the plain composition of ``lax``
-operations.
+A function that has a faster lowering for the CPU or for NVIDIA's GPUs takes it where it is compiled
+for these; everywhere else, and where the plain lowering is asked for, it is the plain composition
+of ``lax`` operations.
 """
 
 import contextlib
@@ -36,8 +36,14 @@ def plain_lowerings() -> contextlib.AbstractContextManager:
     return _plain(True)
 
 
-def choose(*operands: Any, cpu: Callable[..., Any], plain: Callable[..., Any]) -> Any:
-    """``cpu(*operands)`` where this is lowered for the CPU, else ``plain(*operands)``."""
-    if _plain.value:
+def choose(*operands: Any, plain: Callable[..., Any], **faster: Callable[..., Any]) -> Any:
+    """``faster[platform](*operands)`` where this is lowered for that platform, else ``plain``'s.
+
+    Args:
+        operands: arrays.
+        plain: of all other platforms.
+        faster: by platform, ``cpu`` and ``cuda``, as :func:`jax.lax.platform_dependent` names them.
+    """
+    if _plain.value or not faster:
         return plain(*operands)
-    return lax.platform_dependent(*operands, cpu=cpu, default=plain)
+    return lax.platform_dependent(*operands, default=plain, **faster)

@@ -16,6 +16,7 @@ from cnnjax.training.compilation import jit
 WAYS = ("auto", "single", "sharded", "shard_map", "pmap")
 _AXIS = "data"
 _WAITING = 3  # batches of an evaluation that are under way, at most
+_FIXED = 16  # steps
 
 Step = Callable[..., Any]
 """``step(carry, data, rows, weights, hparams, *, axis_name=None) -> carry``."""
@@ -119,8 +120,7 @@ class Devices:
             return _loop(jit(step, **place))
 
         def advance(carry, data, rows, weights, hparams, steps):
-            body = lambda _, carry: step(carry, data, rows, weights, hparams)
-            return lax.fori_loop(0, steps, body, carry)
+            return repeat(lambda carry: step(carry, data, rows, weights, hparams), steps, carry)
 
         return jit(advance, **place)
 
@@ -152,6 +152,21 @@ class Devices:
 
     def _sharding(self, *axes: str | None) -> NamedSharding:
         return NamedSharding(self._mesh, PartitionSpec(*axes))
+
+
+def repeat(step: Callable[[Any], Any], steps: int | jax.Array, carry: Any) -> Any:
+    """``steps`` times ``step(carry) -> carry``, in one program for any number of steps.
+
+    Before every turn of a loop whose number of turns XLA does not know, its GPU runtime waits for
+    the device to say whether there is another.  Hence loops of a fixed length within that loop.
+    """
+
+    def turns(count: int | jax.Array, once: Callable[[Any], Any], carry: Any) -> Any:
+        return lax.fori_loop(0, count, lambda _, carry: once(carry), carry)
+
+    some = functools.partial(turns, _FIXED, step)
+    carry = turns(steps // _FIXED, some, carry)
+    return turns(steps % _FIXED, step, carry)
 
 
 def _padded(start: int, width: int, rows: np.ndarray) -> np.ndarray:

@@ -19,7 +19,7 @@ from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
 from cnnjax.data.order import alike_rows, epoch_rows
 from cnnjax.training.compilation import jit
-from cnnjax.training.devices import Devices
+from cnnjax.training.devices import Devices, repeat
 from cnnjax.training.loop import (
     Diverged,
     Fitted,
@@ -232,8 +232,8 @@ def steps_together(task: Task, one_program: bool, by_trial: Sharding) -> Any:
     if one_program:
 
         def all_steps(carry, data, rows, weights, hparams, active, steps):
-            body = lambda _, carry: many(carry, data, rows, weights, hparams, active)
-            return lax.fori_loop(0, steps, body, carry)
+            once = lambda carry: many(carry, data, rows, weights, hparams, active)
+            return repeat(once, steps, carry)
 
         return jit(all_steps, **options)
     once = jit(many, **options)

@@ -1,19 +1,19 @@
-"""Convolution on CPU: value and derivatives, each by the lowering that is fastest for it.
+"""Convolution's value and derivatives, each by the lowering that is fastest for it.
 
 Convolution is linear in its input and in its kernel, so its derivative in either direction is
 again a convolution, and any lowering of that may stand for it: what is transposed to a gradient
 is the lowering that was chosen.  All of these take x [N, *spatial, C] and kernel [*window, C, F],
 without groups or dilation, and all but :func:`winograd` without padding and strides.
 
-XLA's own lowering (``direct``) computes values and kernel gradients near the machine's peak where
-there are many channels, but its input gradient is a convolution of the padded gradient with the
-whole window: 12 x 12 outputs instead of 8 x 8 for a 5 x 5 kernel.  ``benchmarks/README.md`` has
-the measurements.
+On CPU, XLA's own lowering (``direct``) computes values and kernel gradients near the machine's
+peak where there are many channels, but its input gradient is a convolution of the padded gradient
+with the whole window: 12 x 12 outputs instead of 8 x 8 for a 5 x 5 kernel.
+``benchmarks/README.md`` has the measurements.
 """
 
 import functools
 import itertools
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import jax
 import jax.numpy as jnp
@@ -33,8 +33,11 @@ def fastest(
     kernel: jax.Array,
     strides: Sequence[int],
     pads: Sequence[tuple[int, int]],
-) -> Lowering:
-    """The lowering for operands of these shapes.
+    precision: lax.PrecisionLike,
+) -> Mapping[str, Lowering]:
+    """The lowerings for operands of these shapes, by platform; others take ``direct``.
+
+    On CPU:
 
     ================================  ==========  ====================  =====================
     shape                             value       derivative in input   derivative in kernel
@@ -47,24 +50,24 @@ def fastest(
     image                             direct      rows                  direct
     other                             direct      direct                direct
     ================================  ==========  ====================  =====================
+
+    On a GPU, the product where the window is the whole image.
     """
     if max(strides) > 1:
-        return direct
+        return {}
     if _worth_winograd(x, kernel, pads):
-        return _winograd(pads)
+        return {"cpu": _winograd(pads)}
     if any(map(any, pads)):
-        return direct
+        return {}
     if x.shape[1:-1] == kernel.shape[:-2]:
-        return product
+        one = functools.partial(product, precision=precision)
+        return {"cpu": one, "cuda": one}
     if x.ndim == 3 and kernel.shape[0] <= 3:
-        return bilinear(shifts, by_input=direct, by_kernel=shifts)
+        return {"cpu": bilinear(shifts, by_input=direct, by_kernel=shifts)}
     if x.ndim == 4:
-        return bilinear(
-            direct,
-            by_input=functools.partial(rows, direct),
-            by_kernel=functools.partial(_in_pieces, direct),
-        )
-    return direct
+        by_rows, in_pieces = (functools.partial(way, direct) for way in (rows, _in_pieces))
+        return {"cpu": bilinear(direct, by_input=by_rows, by_kernel=in_pieces)}
+    return {}
 
 
 def bilinear(value: Lowering, *, by_input: Lowering, by_kernel: Lowering) -> Lowering:
@@ -122,10 +125,10 @@ def _in_pieces(direct: Lowering, x: jax.Array, kernel: jax.Array) -> jax.Array:
     return jnp.concatenate([direct(x[first : first + _PIECE], kernel) for first in firsts])
 
 
-def product(x: jax.Array, kernel: jax.Array) -> jax.Array:
+def product(x: jax.Array, kernel: jax.Array, *, precision: lax.PrecisionLike = None) -> jax.Array:
     """One matrix product, where the window covers the whole image."""
     flat = kernel.reshape(-1, kernel.shape[-1])
-    y = x.reshape(x.shape[0], flat.shape[0]) @ flat
+    y = jnp.matmul(x.reshape(x.shape[0], flat.shape[0]), flat, precision=precision)
     return y.reshape(x.shape[0], *(1,) * (x.ndim - 2), flat.shape[1])
 
 
