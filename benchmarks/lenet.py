@@ -1,14 +1,13 @@
 """``--suite=lenet``: the LeNets' training step and epoch beside plain Flax and PyTorch."""
 
+import contextlib
 import functools
 import json
-import os
 import statistics
 import subprocess
 import sys
 import tempfile
-import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -19,8 +18,10 @@ import torch
 from benchmarks import contestants, speed_tables, torch_lenets
 from benchmarks.circumstances import circumstances
 from benchmarks.contestants import NETWORKS, Contestant, require_agreement
+from benchmarks.own_process import OwnProcess
 from benchmarks.side_by_side import Times, fastest, interleave, ratio
 from benchmarks.tables import RESULTS
+from cnnjax.cores import cores
 from cnnjax.directory import write_json
 from cnnjax.models import LeNet1, LeNet5, ModernLeNet, summarize
 
@@ -33,17 +34,16 @@ _MODELS = {"lenet1": (LeNet1(), 28), "lenet5": (LeNet5(), 32), "modern": (Modern
 
 def measure() -> None:
     """Measure everything and write ``results/lenet.json`` and its picture."""
-    torch.set_num_threads(os.cpu_count() or 1)
+    torch.set_num_threads(cores())
     peak = _peak()
-    data = contestants.images(EXAMPLES)
     rows, curve = [], []
     for network in NETWORKS:
         for batch in BATCHES:
             _require_agreement(network, batch)
-            rows.append(_row(network, batch, data, peak))
+            rows.append(_row(network, batch, peak))
             print(speed_tables.line(rows[-1]), flush=True)
         for batch in CURVE:
-            curve.append(_point(network, batch, data))
+            curve.append(_point(network, batch))
             print(curve[-1], flush=True)
     content = {
         **circumstances(),
@@ -72,15 +72,13 @@ def flops(network: str) -> int:
     return 2 * (3 * sum(weights) - weights[0])
 
 
-def _row(network: str, batch: int, data: contestants.Data, peak: Mapping[str, float]) -> Any:
-    runs = _contestants(network, batch, data)
-    steps = max(8, 512 // batch)
-    times = interleave(
-        {name: functools.partial(run, steps) for name, run in runs.items()}, rounds=9, seconds=0.3
-    )
-    times = {name: [t / steps for t in values] for name, values in times.items()}
-    best = fastest(times, TORCH)
-    epoch = _epochs({"cnnjax": runs["cnnjax"], best: runs[best]}, -(-EXAMPLES // batch))
+def _row(network: str, batch: int, peak: Mapping[str, float]) -> Any:
+    steps = -(-EXAMPLES // batch)  # of an epoch
+    with _processes(("cnnjax", "flax", *TORCH), network, batch) as runs:
+        times = _step_times(runs, max(16, 4096 // batch), rounds=9, seconds=0.3)
+        best = fastest(times, TORCH)
+        whole = {name: runs[name] for name in ("cnnjax", best)}
+        epoch = _step_times(whole, steps, rounds=3, seconds=0)
     ours = statistics.median(times["cnnjax"])
     return {
         "network": network,
@@ -89,55 +87,60 @@ def _row(network: str, batch: int, data: contestants.Data, peak: Mapping[str, fl
         "step_ms": {name: 1e3 * statistics.median(values) for name, values in times.items()},
         "step_against_torch": ratio(times, best, "cnnjax"),
         "step_against_flax": ratio(times, "flax", "cnnjax"),
-        "epoch_s": {name: statistics.median(values) for name, values in epoch.items()},
+        "epoch_s": {name: steps * statistics.median(values) for name, values in epoch.items()},
         "epoch_against_torch": ratio(epoch, best, "cnnjax"),
         "gflops": batch * flops(network) / ours / 1e9,
         "share_of_matrix_product": batch * flops(network) / ours / 1e9 / peak["jax"],
     }
 
 
-def _contestants(
-    network: str, batch: int, data: contestants.Data, *, dropout: bool = True
-) -> dict[str, Contestant]:
-    """All of them; without dropout only those that can differ in what they compute."""
-    runs = {
-        "cnnjax": contestants.ours(network, batch, data, dropout=dropout),
-        "flax": contestants.in_flax(network, batch, data, dropout=dropout),
-    }
-    for variant in TORCH if dropout else TORCH[:1]:
-        runs[variant] = torch_lenets.contestant(
-            network, batch, data, variant=variant, dropout=dropout
-        )
-    return runs
+@contextlib.contextmanager
+def _processes(names: Sequence[str], network: str, batch: int) -> Iterator[dict[str, Contestant]]:
+    """Contestants by name, each in a process of its own."""
+    with contextlib.ExitStack() as processes:
+        yield {
+            name: processes.enter_context(
+                OwnProcess(functools.partial(_contestant, name, network, batch))
+            )
+            for name in names
+        }
+
+
+def _contestant(
+    name: str, network: str, batch: int, data: contestants.Data | None = None, **options: Any
+) -> Contestant:
+    """Made where it runs."""
+    torch.set_num_threads(cores())
+    data = data or contestants.images(EXAMPLES)
+    if name in TORCH:
+        return torch_lenets.contestant(network, batch, data, variant=name, **options)
+    make = contestants.ours if name == "cnnjax" else contestants.in_flax
+    return make(network, batch, data, **options)
+
+
+def _step_times(
+    runs: Mapping[str, Contestant], steps: int, *, rounds: int, seconds: float
+) -> Times:
+    """Seconds a step, timed ``steps`` at a time."""
+    calls = {name: functools.partial(run, steps) for name, run in runs.items()}
+    times = interleave(calls, rounds=rounds, seconds=seconds)
+    return {name: [t / steps for t in values] for name, values in times.items()}
 
 
 def _require_agreement(network: str, batch: int) -> None:
-    """All contestants must have the same losses in some steps on one batch, without dropout."""
-    runs = _contestants(network, batch, contestants.images(batch), dropout=False)
-    losses = {name: [run(1) for _ in range(3)] for name, run in runs.items()}
+    """Those that can differ must have the same losses in some steps on one batch, no dropout."""
+    data = contestants.images(batch)
+    losses = {}
+    for name in ("cnnjax", "flax", TORCH[0]):
+        run = _contestant(name, network, batch, data, dropout=False)
+        losses[name] = [run(1) for _ in range(3)]
     require_agreement(f"{network}, batch {batch}", losses)
 
 
-def _epochs(runs: Mapping[str, Contestant], steps: int) -> Times:
-    times: Times = {name: [] for name in runs}
-    for _ in range(2):
-        for name, run in runs.items():
-            start = time.perf_counter()
-            run(steps)
-            times[name].append(time.perf_counter() - start)
-    return times
-
-
-def _point(network: str, batch: int, data: contestants.Data) -> dict[str, Any]:
-    runs = {
-        "cnnjax": contestants.ours(network, batch, data),
-        "eager": torch_lenets.contestant(network, batch, data),
-    }
-    steps = max(8, 64 // batch)
-    times = interleave(
-        {name: functools.partial(run, steps) for name, run in runs.items()}, rounds=3, seconds=0.1
-    )
-    medians = {name: 1e3 * statistics.median(t) / steps for name, t in times.items()}
+def _point(network: str, batch: int) -> dict[str, Any]:
+    with _processes(("cnnjax", "eager"), network, batch) as runs:
+        times = _step_times(runs, max(8, 64 // batch), rounds=3, seconds=0.1)
+    medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
     return {"network": network, "batch_size": batch, "step_ms": medians}
 
 
