@@ -23,12 +23,9 @@ def child(code, *arguments, **environment):
 
 def rows_of_module(name):
     """What ``python -m name`` prints: a JSON value a line."""
-    # What is compared is computed in the same way, so LLVM need not optimise it for long.
-    flags = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
     finished = subprocess.run(
         [sys.executable, "-m", name],
         cwd=ROOT,
-        env={**os.environ, "XLA_FLAGS": flags},
         capture_output=True,
         text=True,
         timeout=300,

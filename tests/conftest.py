@@ -11,6 +11,9 @@ from cnnjax import data
 from cnnjax.training.compilation import cache_programs
 from tests.data_files import small_mnist, write_files
 
+# The optimiser of machine code would be a third of the suite's time; benchmarks have it.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
+
 # Shapes must match on purpose, never by accident.
 jax.config.update("jax_numpy_rank_promotion", "raise")
 

@@ -1,6 +1,6 @@
 """Killed at any moment and started again, a run ends in the same bits.  Real processes.
 
-``CNNJAX_TEST_KILLS`` sets the number of random moments (3 by default; the closing figures were
+``CNNJAX_TEST_KILLS`` sets the number of random moments (2 by default; the closing figures were
 measured with 20).
 """
 
@@ -17,7 +17,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parent.parent
-KILLS = int(os.environ.get("CNNJAX_TEST_KILLS", "3"))
+KILLS = int(os.environ.get("CNNJAX_TEST_KILLS", "2"))
 COMMAND = [
     sys.executable, str(ROOT / "launch.py"), "--experiment=lenet", "--config.model=lenet1",
     "--config.epochs=12", "--checkpoint_seconds=0",

@@ -213,10 +213,10 @@ def test_ctrl_c_keeps_the_finished_trials(capsys, tmp_path, monkeypatch):
 
 
 def start(folder: Path) -> subprocess.Popen:
-    """Sixteen seeds in two processes."""
+    """Eight seeds in two processes."""
     command = [sys.executable, str(ROOT / "launch.py"), *LENET, PROCESSES, "--trials_at_once=2"]
     return subprocess.Popen(
-        [*command, "--sweep=seed=0:16", f"--workdir={folder}"],
+        [*command, "--sweep=seed=0:8", f"--workdir={folder}"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder.parent,
     )  # fmt: skip
 
@@ -260,7 +260,7 @@ def wait_until(condition, seconds: float) -> bool:
 def test_processes_killed_after_a_row_go_on_and_leave_no_orphans(tmp_path):
     whole, folder = tmp_path / "whole", tmp_path / "sweep"
     finish(start(whole))
-    assert trained(whole) == list(range(16))
+    assert trained(whole) == list(range(8))
     assert {row["status"] for row in rows_of(whole)} == {"finished"}
 
     process = start(folder)
@@ -280,10 +280,10 @@ def test_processes_killed_after_a_row_go_on_and_leave_no_orphans(tmp_path):
     with open(kept, "a") as file:
         file.write('{"trial": 4, "id"')  # as a kill inside of a write leaves it
     before = [json.loads(line) for line in kept.read_text().splitlines()[:-1]]
-    assert 1 <= len(before) < 16, "it was killed too late for this test"
+    assert 1 <= len(before) < 8, "it was killed too late for this test"
     output = finish(start(folder))
-    assert f"{len(before)} of 16 trials done already" in output
-    assert trained(folder) == list(range(16))
+    assert f"{len(before)} of 8 trials done already" in output
+    assert trained(folder) == list(range(8))
     assert rows_of(folder)[: len(before)] == before
 
     tables = [
