@@ -4,9 +4,7 @@ What ``--suite=lenet`` measures on CPU, with an epoch as one program here, and P
 captured as a CUDA graph.
 """
 
-import functools
 import statistics
-from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -15,7 +13,7 @@ import torch
 from benchmarks import contestants, speed_tables, torch_lenets
 from benchmarks.circumstances import circumstances
 from benchmarks.contestants import NETWORKS, Contestant, require_agreement
-from benchmarks.side_by_side import Times, fastest, interleave, ratio
+from benchmarks.side_by_side import fastest, ratio, step_times
 from benchmarks.tables import RESULTS
 from cnnjax.directory import write_json
 
@@ -40,7 +38,7 @@ def measure() -> None:
         for batch in BATCHES:
             content["rows"].append(_row(network, batch, data))
             print(speed_tables.accelerator_line(content["rows"][-1]), flush=True)
-    write_json(RESULTS / "accelerator.json", content)
+            write_json(RESULTS / "accelerator.json", content)  # the machine may be lent
 
 
 def _row(network: str, batch: int, data: contestants.Data) -> dict[str, Any]:
@@ -49,14 +47,11 @@ def _row(network: str, batch: int, data: contestants.Data) -> dict[str, Any]:
         "flax": contestants.in_flax(network, batch, data),
         **{name: _torch(network, batch, data, name) for name in TORCH},
     }
-    times = _interleave(runs, _STEPS)
+    steps = -(-EXAMPLES // batch)  # of an epoch
+    times = step_times(runs, _STEPS, first=steps, rounds=_ROUNDS, seconds=0)
     eager = fastest(times, TORCH[:2])
-    steps = -(-EXAMPLES // batch)
-    epoch = interleave(
-        {name: functools.partial(runs[name], steps) for name in ("cnnjax", eager, "graphed")},
-        rounds=_ROUNDS,
-        seconds=0,
-    )
+    whole = {name: runs[name] for name in ("cnnjax", eager, "graphed")}
+    epoch = step_times(whole, steps, first=1, rounds=_ROUNDS, seconds=0)
     against = {"eager": eager, "graphed": "graphed", "flax": "flax"}
     return {
         "network": network,
@@ -64,23 +59,11 @@ def _row(network: str, batch: int, data: contestants.Data) -> dict[str, Any]:
         "torch_eager": eager,
         "step_us": {name: 1e6 * statistics.median(values) for name, values in times.items()},
         "step_against": {peer: ratio(times, name, "cnnjax") for peer, name in against.items()},
-        "epoch_s": {name: statistics.median(values) for name, values in epoch.items()},
+        "epoch_s": {name: steps * statistics.median(values) for name, values in epoch.items()},
         "epoch_against": {
             peer: ratio(epoch, name, "cnnjax") for peer, name in against.items() if name in epoch
         },
     }
-
-
-def _interleave(runs: Mapping[str, Callable[[int], object]], steps: int) -> Times:
-    """Seconds a step."""
-    for run in runs.values():  # compiles, or captures
-        run(steps)
-    times = interleave(
-        {name: functools.partial(run, steps) for name, run in runs.items()},
-        rounds=_ROUNDS,
-        seconds=0,
-    )
-    return {name: [t / steps for t in values] for name, values in times.items()}
 
 
 def _torch(

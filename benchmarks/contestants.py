@@ -77,22 +77,16 @@ def _task(network: str, batch: int, count: int) -> Task:
 
 
 @functools.cache
-def _programs(network: str, batch: int, count: int, one_program: bool | None) -> Programs:
-    return Programs(_task(network, batch, count), Devices("single", one_program=one_program))
+def _programs(network: str, batch: int, count: int) -> Programs:
+    return Programs(_task(network, batch, count), Devices("single"))
 
 
 def ours(
-    network: str,
-    batch: int,
-    data: Data,
-    *,
-    dropout: bool = True,
-    trial: Trial = ALONE,
-    one_program: bool | None = None,
+    network: str, batch: int, data: Data, *, dropout: bool = True, trial: Trial = ALONE
 ) -> Contestant:
     """cnnjax as :func:`cnnjax.training.fit` runs it; trials of one process share its programs."""
     count = len(data["labels"])
-    programs = _programs(network, batch, count, one_program)
+    programs = _programs(network, batch, count)
     devices, advance = programs.devices, programs.advance
     data = devices.replicate(data)
     traced = devices.replicate(jax.tree.map(jnp.float32, hparams(network, dropout, trial)))

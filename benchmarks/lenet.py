@@ -19,7 +19,7 @@ from benchmarks import contestants, speed_tables, torch_lenets
 from benchmarks.circumstances import circumstances
 from benchmarks.contestants import NETWORKS, Contestant, require_agreement
 from benchmarks.own_process import OwnProcess
-from benchmarks.side_by_side import Times, fastest, interleave, ratio
+from benchmarks.side_by_side import fastest, interleave, ratio, step_times
 from benchmarks.tables import RESULTS
 from cnnjax.cores import cores
 from cnnjax.directory import write_json
@@ -75,10 +75,10 @@ def flops(network: str) -> int:
 def _row(network: str, batch: int, peak: Mapping[str, float]) -> Any:
     steps = -(-EXAMPLES // batch)  # of an epoch
     with _processes(("cnnjax", "flax", *TORCH), network, batch) as runs:
-        times = _step_times(runs, max(16, 4096 // batch), rounds=9, seconds=0.3)
+        times = step_times(runs, max(16, 4096 // batch), first=steps, rounds=9, seconds=0.3)
         best = fastest(times, TORCH)
         whole = {name: runs[name] for name in ("cnnjax", best)}
-        epoch = _step_times(whole, steps, rounds=3, seconds=0)
+        epoch = step_times(whole, steps, first=1, rounds=3, seconds=0)
     ours = statistics.median(times["cnnjax"])
     return {
         "network": network,
@@ -118,15 +118,6 @@ def _contestant(
     return make(network, batch, data, **options)
 
 
-def _step_times(
-    runs: Mapping[str, Contestant], steps: int, *, rounds: int, seconds: float
-) -> Times:
-    """Seconds a step, timed ``steps`` at a time."""
-    calls = {name: functools.partial(run, steps) for name, run in runs.items()}
-    times = interleave(calls, rounds=rounds, seconds=seconds)
-    return {name: [t / steps for t in values] for name, values in times.items()}
-
-
 def _require_agreement(network: str, batch: int) -> None:
     """Those that can differ must have the same losses in some steps on one batch, no dropout."""
     data = contestants.images(batch)
@@ -138,8 +129,9 @@ def _require_agreement(network: str, batch: int) -> None:
 
 
 def _point(network: str, batch: int) -> dict[str, Any]:
+    steps = max(8, 64 // batch)
     with _processes(("cnnjax", "eager"), network, batch) as runs:
-        times = _step_times(runs, max(8, 64 // batch), rounds=3, seconds=0.1)
+        times = step_times(runs, steps, first=steps, rounds=3, seconds=0.1)
     medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
     return {"network": network, "batch_size": batch, "step_ms": medians}
 

@@ -1,5 +1,6 @@
 """Timing that a shared, noisy machine allows: interleaved, and repeated where it was disturbed."""
 
+import functools
 import multiprocessing
 import os
 import statistics
@@ -41,6 +42,26 @@ def interleave(
         for name, value in measured.items():
             times[name].append(value)
     return times
+
+
+def step_times(
+    runs: Mapping[str, Callable[[int], object]],
+    steps: int,
+    *,
+    first: int,
+    rounds: int,
+    seconds: float,
+) -> Times:
+    """Seconds a step of every ``run(steps)``, so many steps at a time, interleaved.
+
+    Before, each takes ``first`` steps, so that nothing is compiled or captured in a round: an
+    epoch's, where its last batch is smaller.
+    """
+    for run in runs.values():
+        run(first)
+    calls = {name: functools.partial(run, steps) for name, run in runs.items()}
+    times = interleave(calls, rounds=rounds, seconds=seconds)
+    return {name: [t / steps for t in values] for name, values in times.items()}
 
 
 def ratio(times: Times, reference: str, name: str) -> dict[str, float]:

@@ -43,9 +43,9 @@ def accelerator(content: Mapping[str, Any]) -> str:
     """The README's table of a GPU, from ``accelerator.json``."""
     return "\n".join(
         [
-            f"| {content['device']} | batch | step, µs | step, times PyTorch's speed | times its "
-            "CUDA graph's | times plain Flax's | epoch of 60,000, times PyTorch's | times its CUDA "
-            "graph's |",
+            f"| {content['device']} | batch | step, µs | step, times eager PyTorch's speed | times "
+            "its CUDA graph's | times plain Flax's | epoch of 60,000, times eager PyTorch's | "
+            "times its CUDA graph's |",
             "|-|-:|-:|-:|-:|-:|-:|-:|",
             *map(accelerator_line, content["rows"]),
         ]

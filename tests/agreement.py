@@ -9,8 +9,11 @@ import numpy as np
 
 from cnnjax import ops
 
-# The optimiser of machine code is most of these tests' time; some leave it on.
-quickly = functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": 0})
+# The optimiser of machine code is most of these tests' time; some have it as users do.
+quickly, thoroughly = (
+    functools.partial(jax.jit, compiler_options={"xla_backend_optimization_level": level})
+    for level in (0, 3)
+)
 
 
 def operands(*shapes, dtype="float32"):

@@ -12,7 +12,8 @@ from cnnjax.training.compilation import cache_programs
 from tests.data_files import small_mnist, write_files
 
 # The optimiser of machine code would be a third of the suite's time; benchmarks have it.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=1"
+# Before what is set already, so that XLA_FLAGS=--xla_backend_optimization_level=3 has it.
+os.environ["XLA_FLAGS"] = f"--xla_backend_optimization_level=1 {os.environ.get('XLA_FLAGS', '')}"
 
 # Shapes must match on purpose, never by accident.
 jax.config.update("jax_numpy_rank_promotion", "raise")

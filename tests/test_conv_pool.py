@@ -17,6 +17,7 @@ from tests.agreement import (
     operands,
     plainly,
     quickly,
+    thoroughly,
     weighed_gradients,
     with_gradients,
 )
@@ -33,6 +34,16 @@ every_pool = pytest.mark.parametrize("pool", POOLS)
 some_units = pytest.mark.parametrize(
     "pool, activation", [("max", "relu"), ("max", "sin"), ("mean", "tanh")]
 )
+
+
+@pytest.fixture
+def platform(request):
+    """What is lowered for this platform is what the given one would get."""
+    if request.param == "gpu":
+        request.getfixturevalue("as_on_a_gpu")
+
+
+on_either = pytest.mark.parametrize("platform", ["cpu", "gpu"], indirect=True)
 
 
 def unit(activation="relu", **options):
@@ -68,7 +79,7 @@ def test_conv_pool_is_pooling_of_the_activation_of_the_convolution():
     ],
 )
 def test_every_pool_and_every_activation_equals_the_plain_one(pool, activation):
-    assert_is_plain(unit(activation, pool=pool), *BLOCKED, jit=jax.jit)
+    assert_is_plain(unit(activation, pool=pool), *BLOCKED, jit=thoroughly)
 
 
 @pytest.mark.parametrize(
@@ -113,8 +124,9 @@ def test_a_wider_bias_gives_the_wider_type(pool, activation):
     assert_agree(function(*halves[:2], arguments[2]), function(*arguments), 0.03)
 
 
+@on_either
 @some_units
-def test_conv_pool_under_vmap_over_trials_is_a_loop(pool, activation):
+def test_conv_pool_under_vmap_over_trials_is_a_loop(platform, pool, activation):
     x, kernels, biases = operands(BLOCKED[0], *((3, *shape) for shape in BLOCKED[1:]))
     each = with_gradients(unit(activation, pool=pool))
     actual = quickly(jax.vmap(each, in_axes=(None, 0, 0)))(x, kernels, biases)
@@ -122,16 +134,18 @@ def test_conv_pool_under_vmap_over_trials_is_a_loop(pool, activation):
     assert_agree(actual, jax.tree.map(lambda *leaves: np.stack(leaves), *expected))
 
 
+@on_either
 @some_units
-def test_forward_mode_through_conv_pool_is_the_plain_one(pool, activation):
+def test_forward_mode_through_conv_pool_is_the_plain_one(platform, pool, activation):
     arguments = operands(*BLOCKED)
     function = unit(activation, pool=pool)
     push = quickly(lambda *arguments: jax.jvp(function, arguments, tuple(map(jnp.cos, arguments))))
     assert_agree(push(*arguments), plainly(push, *arguments))
 
 
+@on_either
 @pytest.mark.parametrize("pool, activation", [("max", "sin"), ("mean", "scaled_tanh")])
-def test_second_derivatives_of_conv_pool_are_the_plain_ones(x64, pool, activation):
+def test_second_derivatives_of_conv_pool_are_the_plain_ones(platform, x64, pool, activation):
     arguments = operands((2, 4, 5, 1), (2, 2, 1, 2), (2,), dtype="float64")
     function = lambda *a: jnp.sum(unit(activation, pool=pool)(*a) ** 2)
     hessian = quickly(jax.hessian(function, argnums=(0, 1, 2)))
@@ -140,8 +154,9 @@ def test_second_derivatives_of_conv_pool_are_the_plain_ones(x64, pool, activatio
     assert_agree(actual, plainly(hessian, *arguments), 1e-12)
 
 
+@on_either
 @some_units
-def test_conv_pool_takes_an_empty_batch(pool, activation):
+def test_conv_pool_takes_an_empty_batch(platform, pool, activation):
     assert_is_plain(unit(activation, pool=pool), (0, *BLOCKED[0][1:]), *BLOCKED[1:])
 
 

@@ -1,9 +1,13 @@
 """Every way to run the step agrees with one device, to 1e-6, in a child with 8 devices."""
 
+import functools
+
+import jax
 import pytest
 
 from cnnjax.errors import UserError
 from cnnjax.training import Devices
+from cnnjax.training.devices import repeat
 from tests.child_process import rows_of_module
 
 
@@ -32,6 +36,14 @@ def test_five_steps_agree_with_one_device(rows, way, dropout, batch_size):
 def test_an_epoch_in_one_program_agrees_with_a_loop_of_steps(rows, way):
     (row,) = [row for row in rows if row["one_program"] and row["way"] == way]
     assert row["params"] < 1e-6
+
+
+@pytest.mark.parametrize("steps", [0, 1, 15, 16, 17, 35])
+def test_repeat_takes_as_many_steps(steps):
+    step, expected = lambda x: (3 * x + 1) % 1009, 7
+    for _ in range(steps):
+        expected = step(expected)
+    assert jax.jit(functools.partial(repeat, step))(steps, 7) == expected
 
 
 def test_an_unknown_way_is_refused():

@@ -47,7 +47,7 @@ def test_the_list_has_every_ablation_and_the_language(capsys, elsewhere):
         (line,) = [line for line in printed.splitlines() if line.split()[:1] == [name]]
         assert f" {len(sweep)} trials: " in line
     assert "model=(lenet1,lenet5,modern); seed=(0,1,2,3,4)" in printed
-    assert "--sweep=seed=0:8" in printed and "sample(20, 0;" in printed
+    assert "--sweep=seed=0:12" in printed and "sample(20, 0;" in printed
     assert list(elsewhere.iterdir()) == []
 
 
@@ -213,7 +213,7 @@ def test_ctrl_c_keeps_the_finished_trials(capsys, tmp_path, monkeypatch):
 
 
 def start(folder: Path) -> subprocess.Popen:
-    """Eight seeds in two processes."""
+    """Twelve seeds in two processes."""
     command = [sys.executable, str(ROOT / "launch.py"), *LENET, PROCESSES, "--trials_at_once=2"]
     return subprocess.Popen(
         [*command, "--sweep=seed=0:8", f"--workdir={folder}"],
@@ -260,7 +260,7 @@ def wait_until(condition, seconds: float) -> bool:
 def test_processes_killed_after_a_row_go_on_and_leave_no_orphans(tmp_path):
     whole, folder = tmp_path / "whole", tmp_path / "sweep"
     finish(start(whole))
-    assert trained(whole) == list(range(8))
+    assert trained(whole) == list(range(12))
     assert {row["status"] for row in rows_of(whole)} == {"finished"}
 
     process = start(folder)
@@ -280,10 +280,10 @@ def test_processes_killed_after_a_row_go_on_and_leave_no_orphans(tmp_path):
     with open(kept, "a") as file:
         file.write('{"trial": 4, "id"')  # as a kill inside of a write leaves it
     before = [json.loads(line) for line in kept.read_text().splitlines()[:-1]]
-    assert 1 <= len(before) < 8, "it was killed too late for this test"
+    assert 1 <= len(before) < 12, "it was killed too late for this test"
     output = finish(start(folder))
-    assert f"{len(before)} of 8 trials done already" in output
-    assert trained(folder) == list(range(8))
+    assert f"{len(before)} of 12 trials done already" in output
+    assert trained(folder) == list(range(12))
     assert rows_of(folder)[: len(before)] == before
 
     tables = [

@@ -51,7 +51,7 @@ def fastest(
     other                             direct      direct                direct
     ================================  ==========  ====================  =====================
 
-    On a GPU, the product where the window is the whole image.
+    On NVIDIA's GPUs, the product where the window is the whole image.
     """
     if max(strides) > 1:
         return {}

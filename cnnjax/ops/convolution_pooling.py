@@ -83,7 +83,6 @@ def conv_pool(
         return composed(x, kernel, bias)
     jax.eval_shape(composed, x, kernel, bias)  # refuses what does not fit
     blocks = functools.partial(
-        functools.partial,
         _blocks,
         activation=activation,
         pool=pool,
@@ -91,9 +90,8 @@ def conv_pool(
         pads=pad_widths(padding, x.shape[1:3], kernel.shape[:2], (1, 1)),
         precision=precision,
     )
-    return choose(
-        x, kernel, bias, plain=composed, cpu=blocks(by_rows=True), cuda=blocks(by_rows=False)
-    )
+    cpu, cuda = (functools.partial(blocks, by_rows=by_rows) for by_rows in (True, False))
+    return choose(x, kernel, bias, plain=composed, cpu=cpu, cuda=cuda)
 
 
 def _blocks(

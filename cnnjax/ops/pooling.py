@@ -26,9 +26,9 @@ def max_pool(
 ) -> jax.Array:
     """The largest value of every window; its gradient goes to the first of equal maxima.
 
-    A window with a NaN has the maximum NaN; its gradient goes whole to one of its elements: in
-    the CPU's lowering of side-by-side windows to the first NaN, in XLA's ``select_and_scatter``,
-    which all other cases have, possibly to a number.
+    A window with a NaN has the maximum NaN; its gradient goes whole to one of its elements: of
+    side-by-side windows on CPU and NVIDIA's GPUs to the first NaN, in XLA's
+    ``select_and_scatter``, which all other cases have, possibly to a number.
 
     Args:
         x: number[N, *spatial, C], one to three spatial axes.

@@ -16,7 +16,7 @@ from cnnjax.training.compilation import jit
 WAYS = ("auto", "single", "sharded", "shard_map", "pmap")
 _AXIS = "data"
 _WAITING = 3  # batches of an evaluation that are under way, at most
-_FIXED = 16  # steps
+_LOOP = 16  # steps of a loop whose length XLA knows
 
 Step = Callable[..., Any]
 """``step(carry, data, rows, weights, hparams, *, axis_name=None) -> carry``."""
@@ -157,16 +157,14 @@ class Devices:
 def repeat(step: Callable[[Any], Any], steps: int | jax.Array, carry: Any) -> Any:
     """``steps`` times ``step(carry) -> carry``, in one program for any number of steps.
 
-    Before every turn of a loop whose number of turns XLA does not know, its GPU runtime waits for
-    the device to say whether there is another.  Hence loops of a fixed length within that loop.
+    Before every turn of a loop whose length XLA does not know, its GPU runtime waits for the device
+    to say whether there is another.  Hence loops of a known length within that loop; the step is
+    compiled twice for it, here and for the rest.
     """
-
-    def turns(count: int | jax.Array, once: Callable[[Any], Any], carry: Any) -> Any:
-        return lax.fori_loop(0, count, lambda _, carry: once(carry), carry)
-
-    some = functools.partial(turns, _FIXED, step)
-    carry = turns(steps // _FIXED, some, carry)
-    return turns(steps % _FIXED, step, carry)
+    once = lambda _, carry: step(carry)
+    several = lambda _, carry: lax.fori_loop(0, _LOOP, once, carry)
+    carry = lax.fori_loop(0, steps // _LOOP, several, carry)
+    return lax.fori_loop(0, steps % _LOOP, once, carry)
 
 
 def _padded(start: int, width: int, rows: np.ndarray) -> np.ndarray:
