@@ -47,7 +47,7 @@ def test_the_list_has_every_ablation_and_the_language(capsys, elsewhere):
         (line,) = [line for line in printed.splitlines() if line.split()[:1] == [name]]
         assert f" {len(sweep)} trials: " in line
     assert "model=(lenet1,lenet5,modern); seed=(0,1,2,3,4)" in printed
-    assert "--sweep=seed=0:12" in printed and "sample(20, 0;" in printed
+    assert "--sweep=seed=0:8" in printed and "sample(20, 0;" in printed
     assert list(elsewhere.iterdir()) == []
 
 
@@ -216,7 +216,7 @@ def start(folder: Path) -> subprocess.Popen:
     """Twelve seeds in two processes."""
     command = [sys.executable, str(ROOT / "launch.py"), *LENET, PROCESSES, "--trials_at_once=2"]
     return subprocess.Popen(
-        [*command, "--sweep=seed=0:8", f"--workdir={folder}"],
+        [*command, "--sweep=seed=0:12", f"--workdir={folder}"],
         stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, cwd=folder.parent,
     )  # fmt: skip
 
