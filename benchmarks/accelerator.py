@@ -13,12 +13,11 @@ import torch
 from benchmarks import contestants, speed_tables, torch_lenets
 from benchmarks.circumstances import circumstances
 from benchmarks.contestants import NETWORKS, Contestant, require_agreement
+from benchmarks.lenet import BATCHES, EXAMPLES
 from benchmarks.side_by_side import fastest, ratio, step_times
 from benchmarks.tables import RESULTS
 from cnnjax.directory import write_json
 
-EXAMPLES = 60_000
-BATCHES = (64, 512)
 TORCH = ("eager", "channels_last", "graphed")
 _STEPS, _ROUNDS = 200, 5
 

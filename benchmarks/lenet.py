@@ -1,13 +1,12 @@
 """``--suite=lenet``: the LeNets' training step and epoch beside plain Flax and PyTorch."""
 
-import contextlib
 import functools
 import json
 import statistics
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import jax
@@ -18,7 +17,7 @@ import torch
 from benchmarks import contestants, speed_tables, torch_lenets
 from benchmarks.circumstances import circumstances
 from benchmarks.contestants import NETWORKS, Contestant, require_agreement
-from benchmarks.own_process import OwnProcess
+from benchmarks.own_process import own_processes
 from benchmarks.side_by_side import fastest, interleave, ratio, step_times
 from benchmarks.tables import RESULTS
 from cnnjax.cores import cores
@@ -74,7 +73,8 @@ def flops(network: str) -> int:
 
 def _row(network: str, batch: int, peak: Mapping[str, float]) -> Any:
     steps = -(-EXAMPLES // batch)  # of an epoch
-    with _processes(("cnnjax", "flax", *TORCH), network, batch) as runs:
+    build = functools.partial(_contestant, network=network, batch=batch)
+    with own_processes(build, ("cnnjax", "flax", *TORCH)) as runs:
         times = step_times(runs, max(16, 4096 // batch), first=steps, rounds=9, seconds=0.3)
         best = fastest(times, TORCH)
         whole = {name: runs[name] for name in ("cnnjax", best)}
@@ -92,18 +92,6 @@ def _row(network: str, batch: int, peak: Mapping[str, float]) -> Any:
         "gflops": batch * flops(network) / ours / 1e9,
         "share_of_matrix_product": batch * flops(network) / ours / 1e9 / peak["jax"],
     }
-
-
-@contextlib.contextmanager
-def _processes(names: Sequence[str], network: str, batch: int) -> Iterator[dict[str, Contestant]]:
-    """Contestants by name, each in a process of its own."""
-    with contextlib.ExitStack() as processes:
-        yield {
-            name: processes.enter_context(
-                OwnProcess(functools.partial(_contestant, name, network, batch))
-            )
-            for name in names
-        }
 
 
 def _contestant(
@@ -130,7 +118,8 @@ def _require_agreement(network: str, batch: int) -> None:
 
 def _point(network: str, batch: int) -> dict[str, Any]:
     steps = max(8, 64 // batch)
-    with _processes(("cnnjax", "eager"), network, batch) as runs:
+    build = functools.partial(_contestant, network=network, batch=batch)
+    with own_processes(build, ("cnnjax", "eager")) as runs:
         times = step_times(runs, steps, first=steps, rounds=3, seconds=0.1)
     medians = {name: 1e3 * statistics.median(values) for name, values in times.items()}
     return {"network": network, "batch_size": batch, "step_ms": medians}

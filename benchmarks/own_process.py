@@ -1,8 +1,9 @@
 """A contestant in a process of its own, where no other's memory and threads are in its way."""
 
 import contextlib
+import functools
 import multiprocessing
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
@@ -49,6 +50,17 @@ class OwnProcess:
         """``run(steps)``."""
         self.start(steps)
         return self.result()
+
+
+@contextlib.contextmanager
+def own_processes(
+    build: Callable[[str], Run], names: Iterable[str]
+) -> Iterator[dict[str, OwnProcess]]:
+    """``build(name)`` for every name, each in a process of its own; by name."""
+    with contextlib.ExitStack() as stack:
+        yield {
+            name: stack.enter_context(OwnProcess(functools.partial(build, name))) for name in names
+        }
 
 
 def _serve(connection: Connection, build: Callable[[], Run]) -> None:

@@ -1,6 +1,5 @@
 """``--suite=sentence``: Kim's network on sentences, training step and epoch, beside PyTorch."""
 
-import contextlib
 import functools
 import json
 import os
@@ -16,9 +15,9 @@ import torch
 from benchmarks import sentence_steps, torch_sentence
 from benchmarks.circumstances import circumstances
 from benchmarks.contestants import require_agreement
-from benchmarks.own_process import OwnProcess
+from benchmarks.own_process import own_processes
 from benchmarks.sentence_steps import BATCH, VARIANTS, Contestant, Data
-from benchmarks.side_by_side import fastest, interleave, ratio
+from benchmarks.side_by_side import fastest, ratio, step_times
 from benchmarks.speed_tables import sentence_line
 from benchmarks.tables import RESULTS
 from cnnjax.directory import write_json
@@ -49,26 +48,14 @@ def measure(manual_dir: str | None) -> None:
 def _row(variant: str, words: int, examples: Data, manual_dir: str | None) -> dict[str, Any]:
     _require_agreement(variant, words, examples)
     steps = -(-len(examples["labels"]) // BATCH)
-    with contextlib.ExitStack() as processes:
-        runs = {
-            name: processes.enter_context(
-                OwnProcess(functools.partial(_contestant, name, variant, manual_dir))
-            )
-            for name in (*_OURS, *torch_sentence.VARIANTS, _BY_LENGTH)
-        }
+    build = functools.partial(_contestant, variant=variant, manual_dir=manual_dir)
+    with own_processes(build, (*_OURS, *torch_sentence.VARIANTS, _BY_LENGTH)) as runs:
         for name, run in runs.items():  # compiles all sizes of batches, or warms up
             run(_STEPS if name in torch_sentence.VARIANTS else 2 * steps)
-        times = interleave(
-            {name: functools.partial(run, _STEPS) for name, run in runs.items()},
-            rounds=_ROUNDS,
-            seconds=0,
-        )
-        times = {name: [t / _STEPS for t in values] for name, values in times.items()}
+        times = step_times(runs, _STEPS, first=1, rounds=_ROUNDS, seconds=0)
         best = fastest(times, torch_sentence.VARIANTS)
-        whole = {
-            name: functools.partial(runs[name], steps) for name in ("cnnjax", best, _BY_LENGTH)
-        }
-        epoch = interleave(whole, rounds=_EPOCHS, seconds=0)
+        whole = {name: runs[name] for name in ("cnnjax", best, _BY_LENGTH)}
+        epoch = step_times(whole, steps, first=1, rounds=_EPOCHS, seconds=0)
     return {
         "variant": variant,
         "torch_variant": best,
@@ -76,7 +63,7 @@ def _row(variant: str, words: int, examples: Data, manual_dir: str | None) -> di
         "step_against_torch": ratio(times, best, "cnnjax"),
         "step_whole_length_against_torch": ratio(times, best, "cnnjax, whole length"),
         "step_against_torch_by_length": ratio(times, _BY_LENGTH, "cnnjax"),
-        "epoch_s": {name: statistics.median(values) for name, values in epoch.items()},
+        "epoch_s": {name: steps * statistics.median(values) for name, values in epoch.items()},
         "epoch_against_torch": ratio(epoch, best, "cnnjax"),
         "epoch_against_torch_by_length": ratio(epoch, _BY_LENGTH, "cnnjax"),
         "peak_mb": {
