@@ -15,6 +15,7 @@ SHAPES = {
     "three windows": ((13, 5), (4, 9), [(2, 5, 3), (3, 5, 3), (4, 5, 3)]),
     "different numbers of maps": ((6, 4), (3, 7), [(1, 4, 2), (5, 4, 6)]),
     "a window as long as a sequence": ((8, 3), (2, 6), [(6, 3, 4)]),
+    "many sequences": ((80, 3), (23, 6), [(2, 3, 4), (3, 3, 4)]),
 }
 shapes = pytest.mark.parametrize("shape", SHAPES.values(), ids=list(SHAPES))
 

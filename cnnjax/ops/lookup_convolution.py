@@ -4,7 +4,7 @@ Sentences repeat words: a batch of 50 from MR has 1,050 words and 620 different 
 makes of a word does not depend on where the word stands, so on CPU each row of the table is
 projected once, by all offsets of all kernels, and the convolution is a sum of looked-up
 projections.  Its gradient needs no convolution either: of every map only the winning window has
-one, and that window's words name the rows it goes to.
+one, that window's words name the rows it goes to, and the kernel's is the sum of these rows.
 """
 
 import functools
@@ -16,6 +16,10 @@ from jax import lax
 
 from cnnjax.ops.convolution import conv
 from cnnjax.ops.lowerings import choose
+
+# With more rows than that for every sequence, adding up the winning words is faster than the
+# product of all rows with their gradients, nearly all of them zero (benchmarks/README.md).
+_ROWS_A_SEQUENCE = 3
 
 
 def max_of_lookup_conv(
@@ -85,15 +89,12 @@ def _looked_up(table: jax.Array, ids: jax.Array, kernels: tuple) -> tuple[jax.Ar
 def _projected(table: jax.Array, ids: jax.Array, kernels: tuple) -> tuple[jax.Array, jax.Array]:
     """Each row projected once."""
     rows = lax.optimization_barrier(table @ _by_offset(kernels))
+    seen = rows[ids]
     maxima, winners, first = [], [], 0
     for window, _, maps in (kernel.shape for kernel in kernels):
         count = ids.shape[1] - window + 1
-        terms = [
-            lax.slice_in_dim(rows, first + i * maps, first + (i + 1) * maps, axis=1)[
-                ids[:, i : i + count]
-            ]
-            for i in range(window)
-        ]
+        columns = (slice(first + i * maps, first + (i + 1) * maps) for i in range(window))
+        terms = [seen[:, i : i + count, column] for i, column in enumerate(columns)]
         # The barriers keep the sum from being computed twice, for the maximum and its position.
         y = lax.optimization_barrier(functools.reduce(jnp.add, terms))
         largest = lax.optimization_barrier(y.max(1))
@@ -111,34 +112,62 @@ def _forward(table, ids, kernels):
 
 def _backward(residuals, cotangents):
     table, ids, kernels, winners = residuals
-    gradient, _ = cotangents
-    projections = sum(kernel.shape[0] * kernel.shape[2] for kernel in kernels)
-    targets, values, first, column = [], [], 0, 0
-    for window, _, maps in (kernel.shape for kernel in kernels):
-        columns = slice(column, column + maps)
-        for i in range(window):
-            row = jnp.take_along_axis(ids, winners[:, columns] + i, axis=1)
-            target = row * projections + (first + i * maps) + jnp.arange(maps)[None]
-            targets.append(target.reshape(-1))
-            values.append(gradient[:, columns].reshape(-1))
-        first, column = first + window * maps, column + maps
-    rows = jnp.zeros(table.shape[0] * projections, gradient.dtype)
-    rows = rows.at[jnp.concatenate(targets)].add(jnp.concatenate(values), mode="promise_in_bounds")
-    rows = lax.optimization_barrier(rows.reshape(-1, projections))
-    by_offset = lax.dot_general(table, rows, (((0,), (0,)), ((), ())))
-    gradients, first = [], 0
+    rows, values = _winning_words(ids, winners, cotangents[0], kernels)
+    of_rows = _scattered(rows, values, table.shape[0])
+    if table.shape[0] > _ROWS_A_SEQUENCE * len(ids):
+        of_offsets = _weighed_sum(table, rows, values)
+    else:
+        of_offsets = lax.dot_general(of_rows, table, (((0,), (0,)), ((), ())))
+    of_kernels, first = [], 0
     for window, channels, maps in (kernel.shape for kernel in kernels):
-        block = by_offset[:, first : first + window * maps].reshape(channels, window, maps)
-        gradients.append(block.transpose(1, 0, 2))
+        block = of_offsets[first : first + window * maps].reshape(window, maps, channels)
+        of_kernels.append(block.swapaxes(1, 2))
         first += window * maps
-    to_table = lax.dot_general(rows, _by_offset(kernels), (((1,), (1,)), ((), ())))
-    return to_table, None, tuple(gradients)
+    of_table = lax.dot_general(of_rows, _by_offset(kernels), (((1,), (1,)), ((), ())))
+    return of_table, None, tuple(of_kernels)
 
 
 _projected.defvjp(_forward, _backward)
 
 
 def _by_offset(kernels: tuple) -> jax.Array:
-    """All kernels as one matrix [E, sum of w * F]: every offset of the first kernel first."""
-    flat = [kernel.transpose(1, 0, 2).reshape(kernel.shape[1], -1) for kernel in kernels]
-    return jnp.concatenate(flat, axis=1)
+    """All kernels as one matrix [E, P], P the sum of w * F: all offsets of the first come first."""
+    return jnp.concatenate([offset for kernel in kernels for offset in kernel], axis=1)
+
+
+def _winning_words(
+    ids: jax.Array, winners: jax.Array, gradient: jax.Array, kernels: tuple
+) -> tuple[jax.Array, jax.Array]:
+    """For each column of ``_by_offset`` the word that won with it, and the gradient of that.
+
+    Returns:
+        int32[N, P] rows of the table, and float[N, P].
+    """
+    rows, values, first = [], [], 0
+    for window, _, maps in (kernel.shape for kernel in kernels):
+        columns = slice(first, first + maps)
+        for i in range(window):
+            rows.append(jnp.take_along_axis(ids, winners[:, columns] + i, axis=1))
+            values.append(gradient[:, columns])
+        first += maps
+    return jnp.concatenate(rows, axis=1), jnp.concatenate(values, axis=1)
+
+
+def _scattered(rows: jax.Array, values: jax.Array, count: int) -> jax.Array:
+    """The gradient of ``table @ _by_offset(kernels)``, nearly all of it zero: float[V, P]."""
+    columns = rows.shape[1]
+    flat = (rows * columns + jnp.arange(columns)[None]).reshape(-1)
+    zeros = jnp.zeros(count * columns, values.dtype)
+    whole = zeros.at[flat].add(values.reshape(-1), mode="promise_in_bounds")
+    return lax.optimization_barrier(whole.reshape(count, columns))
+
+
+def _weighed_sum(table: jax.Array, rows: jax.Array, values: jax.Array) -> jax.Array:
+    """The sum over n of ``values[n, p] * table[rows[n, p]]``: float[P, E]."""
+
+    def add(total, sentence):
+        row, value = sentence
+        return total + value[:, None] * table[row], None
+
+    zeros = jnp.zeros((rows.shape[1], table.shape[1]), table.dtype)
+    return lax.scan(add, zeros, (rows, values), unroll=10)[0]
