@@ -3,6 +3,7 @@
 import functools
 
 import jax
+import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
@@ -44,6 +45,28 @@ def test_repeat_takes_as_many_steps(steps):
     for _ in range(steps):
         expected = step(expected)
     assert jax.jit(functools.partial(repeat, step))(steps, 7) == expected
+
+
+@pytest.mark.parametrize(
+    ("steps_an_epoch", "steps", "calls"),
+    [(512, 14, [4, 4, 4, 1, 1]), (512, 3, [1, 1, 1]), (511, 5, [1] * 5)],
+)
+def test_of_many_steps_four_are_one_call(monkeypatch, steps_an_epoch, steps, calls):
+    compiled = []
+
+    def jit(function, **place):
+        def run(carry, *arguments):
+            after = function(carry, *arguments)
+            compiled.append(after - carry)
+            return after
+
+        return run
+
+    monkeypatch.setattr("cnnjax.training.devices.jit", jit)
+    devices = Devices("single", one_program=False)
+    advance = devices.program(lambda carry, *arguments: carry + 1, several=True)
+    assert advance(0, None, np.zeros((steps_an_epoch, 1)), None, None, steps) == steps
+    assert compiled == calls
 
 
 def test_an_unknown_way_is_refused():

@@ -170,13 +170,14 @@ def test_checkpoints_are_due_inside_an_epoch_too(tmp_path):
 
 
 @pytest.mark.parametrize(
-    # 23 steps an epoch.  Steps as single calls are checked every 16: 39 is inside an epoch.
-    ("one_program", "stop_after", "stopped_at"),
-    [(False, 0, 0), (False, 3, 39), (True, 1, 23)],
+    # 23 steps an epoch.  Steps as calls are checked every 16: 39 is inside an epoch.
+    ("one_program", "many", "stop_after", "stopped_at"),
+    [(False, 512, 0, 0), (False, 512, 3, 39), (False, 23, 3, 39), (True, 512, 1, 23)],
 )
 def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(
-    tmp_path, one_program, stop_after, stopped_at
+    tmp_path, monkeypatch, one_program, many, stop_after, stopped_at
 ):
+    monkeypatch.setattr("cnnjax.training.devices._MANY_STEPS", many)
     plan = Plan(epochs=2, batch_size=4, seed=3)
     complete, first, rest = Recorder(), Recorder(stop_after), Recorder()
     reference = run(plan, observer=complete, one_program=one_program)
@@ -187,6 +188,15 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(
     assert same(fitted.params, reference.params)
     assert first.rows + rest.rows == complete.rows
     assert (first.started, rest.started) == ([None], [stopped_at])
+
+
+def test_four_steps_in_one_call_agree_with_single_calls(monkeypatch):
+    plan = Plan(epochs=2, batch_size=4)  # 23 steps an epoch
+    alone = run(plan, one_program=False)
+    monkeypatch.setattr("cnnjax.training.devices._MANY_STEPS", 23)
+    found = run(plan, one_program=False)
+    for a, b in zip(jax.tree.leaves(alone.params), jax.tree.leaves(found.params), strict=True):
+        np.testing.assert_allclose(a, b, atol=1e-6)
 
 
 def test_a_finished_run_is_not_trained_again(tmp_path, uninterrupted):

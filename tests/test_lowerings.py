@@ -268,3 +268,29 @@ def test_another_word_in_the_environment_is_an_error():
     assert finished.returncode == 1
     (message,) = finished.stderr.splitlines()[-1:]
     assert message.startswith("ValueError: CNNJAX_LOWERINGS is 'Plain'; it must be 'plain'")
+
+
+# --- elementwise ------------------------------------------------------------------------------
+
+ELEMENTWISE = {
+    "a map": (ops.scaled_tanh, (3, 2, 5, 1)),
+    "maps": (ops.scaled_tanh, (3, 4, 6)),
+    "features": (ops.scaled_tanh, (3, 6)),
+    "no images": (ops.scaled_tanh, (0, 2, 3, 4)),
+    "scaled and shifted": (ops.scale_and_shift, (3, 2, 5, 4), (4,), (4,)),
+    "over time": (ops.scale_and_shift, (3, 7, 2), (2,), (2,)),
+    "none of them": (ops.scale_and_shift, (0, 2, 5, 4), (4,), (4,)),
+}
+
+
+@pytest.mark.parametrize(
+    "function, shapes", [(f, shapes) for f, *shapes in ELEMENTWISE.values()], ids=ELEMENTWISE
+)
+def test_over_rows_of_images_values_and_gradients_are_the_plain_ones(function, shapes):
+    assert_is_plain(function, *shapes)
+
+
+@pytest.mark.parametrize("target, rows", [("cpu", True), ("cuda", False), ("tpu", False)])
+def test_images_are_rows_on_cpu_only(target, rows):
+    text = lowered(ops.scaled_tanh, operands((3, 4, 5, 6)), target)
+    assert ("3x120" in text) is rows

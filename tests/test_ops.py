@@ -130,6 +130,8 @@ OPERATIONS = {
     "max_over_time": (functools.partial(ops.max_over_time, mask=MASK), (2, 8, 3)),
     "k_max_over_time": (functools.partial(ops.k_max_over_time, k=3, mask=MASK), (2, 8, 3)),
     "scaled_tanh": (ops.scaled_tanh, (3, 4)),
+    "scaled_tanh of maps": (ops.scaled_tanh, (3, 2, 2, 4)),
+    "scale_and_shift": (ops.scale_and_shift, (3, 2, 5, 4), (4,), (4,)),
     "dropout": (lambda x: ops.dropout(x, keys(2), 0.5), (2, 9)),
 }
 every_operation = pytest.mark.parametrize(

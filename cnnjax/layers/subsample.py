@@ -43,9 +43,8 @@ class Subsample(nn.Module):
         coefficient = self.param("coefficient", init, x.shape[-1:], self.param_dtype)
         bias = self.param("bias", self.bias_init, x.shape[-1:], self.param_dtype)
         x, coefficient, bias = promote_dtype(x, coefficient, bias, dtype=self.dtype)
-        per_map = (1,) * (x.ndim - 1) + x.shape[-1:]
         sums = x if summed else ops.sum_pool(x, self.window)
-        return sums * coefficient.reshape(per_map) + bias.reshape(per_map)
+        return ops.scale_and_shift(sums, coefficient, bias)
 
     def links(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> int:
         """Connections for one example, given the shapes of inputs and outputs (with N)."""

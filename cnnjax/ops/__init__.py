@@ -9,7 +9,7 @@ fastest for the platform it is compiled for; they agree in value and in gradient
 from cnnjax.ops.convolution import add_bias, conv, convolve, local_conv
 from cnnjax.ops.convolution_pooling import conv_pool
 from cnnjax.ops.distortion import random_shift, random_warp, warp
-from cnnjax.ops.elementwise import dropout, scaled_tanh
+from cnnjax.ops.elementwise import dropout, scale_and_shift, scaled_tanh
 from cnnjax.ops.images import enlarge, intensity, resize_by_area, standardize
 from cnnjax.ops.lookup_convolution import max_of_lookup_conv
 from cnnjax.ops.lowerings import plain_lowerings
@@ -39,6 +39,7 @@ __all__ = [
     "random_shift",
     "random_warp",
     "resize_by_area",
+    "scale_and_shift",
     "scaled_tanh",
     "standardize",
     "sum_pool",

@@ -13,7 +13,7 @@ from jax import lax
 
 from cnnjax.ops.convolution import add_bias, conv
 from cnnjax.ops.convolution_lowerings import bilinear, patch_product, rows
-from cnnjax.ops.elementwise import scaled_tanh
+from cnnjax.ops.elementwise import as_rows, repeated, scaled_tanh
 from cnnjax.ops.lowerings import choose
 from cnnjax.ops.pooling import Window, first_max, max_pool, mean_pool, sum_pool
 from cnnjax.ops.windows import Padding, pad_widths, per_axis
@@ -90,7 +90,7 @@ def conv_pool(
         pads=pad_widths(padding, x.shape[1:3], kernel.shape[:2], (1, 1)),
         precision=precision,
     )
-    cpu, cuda = (functools.partial(blocks, by_rows=by_rows) for by_rows in (True, False))
+    cpu, cuda = (functools.partial(blocks, on_cpu=on_cpu) for on_cpu in (True, False))
     return choose(x, kernel, bias, plain=composed, cpu=cpu, cuda=cuda)
 
 
@@ -104,15 +104,16 @@ def _blocks(
     window: tuple[int, int],
     pads: tuple[tuple[int, int], ...],
     precision: lax.PrecisionLike,
-    by_rows: bool,
+    on_cpu: bool,
 ) -> jax.Array:
     """One matrix product that gives all positions of every pooling window.
 
     The image is cut into blocks of the window's size, the pixels of a block becoming channels
     (space to depth).  A pooled unit depends on q x q neighbouring blocks; each position of its
     window is one group of maps, with the kernel at another place of these blocks.  Pooling is
-    then a maximum or a sum over the groups, and the gradients are matrix products, too;
-    ``by_rows``, the one in the input is a convolution (:func:`convolution_lowerings.rows`).
+    then a maximum or a sum over the groups, and the gradients are matrix products, too.  On CPU the
+    one in the input is a convolution (:func:`convolution_lowerings.rows`), and what is elementwise
+    runs over rows of whole images (:mod:`cnnjax.ops.elementwise`).
     """
     axes = list(zip(x.shape[1:3], pads, kernel.shape, window, strict=False))
     pooled = [(size + sum(pad) - k + 1) // w for size, pad, k, w in axes]
@@ -121,7 +122,7 @@ def _blocks(
         x, pads, window, [p + q - 1 for p, q in zip(pooled, reach, strict=True)]
     )
     convolution = product = functools.partial(patch_product, precision=precision)
-    if by_rows:
+    if on_cpu:
         direct = functools.partial(
             lax.conv_general_dilated,
             window_strides=(1, 1),
@@ -135,7 +136,11 @@ def _blocks(
     if pool == "max" and activation in _NEVER_FALLING:
         # The largest stays the largest: the activation is computed once, not for every position.
         return activation(add_bias(functools.reduce(first_max, jnp.split(y, count, axis=-1)), bias))
-    y = activation(y if bias is None else _shift(y, jnp.tile(bias, count)))
+    units = as_rows(y) if on_cpu else y
+    if bias is not None:
+        spread = repeated(bias, units.shape[1]) if on_cpu else jnp.tile(bias, count)
+        units = _shift(units, spread)
+    y = activation(units).reshape(y.shape)
     if pool == "max":
         return functools.reduce(first_max, jnp.split(y, count, axis=-1))
     # The sum over the groups as a product, and with it the gradient, else a slow concatenation.

@@ -1,7 +1,17 @@
-"""Functions of one element at a time."""
+"""Functions of one element at a time.
+
+On CPU, XLA vectorises the innermost axis, if it is long.  With a LeNet's four or six maps in it,
+scaled_tanh takes up to six times as long as over rows that hold whole images (benchmarks/README.md,
+"How the lowerings are chosen"); so there, it does.
+"""
+
+import math
 
 import jax
 import jax.numpy as jnp
+import numpy as np
+
+from cnnjax.ops.lowerings import choose
 
 _AMPLITUDE, _SLOPE = 1.7159, 2 / 3
 
@@ -14,7 +24,10 @@ def scaled_tanh(a: jax.Array) -> jax.Array:
 
     Source: LeCun et al. 1998, section II.B, equation 6 and appendix A.
     """
-    return _AMPLITUDE * jnp.tanh(_SLOPE * a)
+    squash = lambda a: _AMPLITUDE * jnp.tanh(_SLOPE * a)
+    if a.ndim < 3:
+        return squash(a)
+    return choose(a, plain=squash, cpu=lambda a: squash(as_rows(a)).reshape(a.shape))
 
 
 @scaled_tanh.defjvp
@@ -24,6 +37,34 @@ def _(primals, tangents):
     (a,), (a_dot,) = primals, tangents
     f = scaled_tanh(a)
     return f, _SLOPE / _AMPLITUDE * (_AMPLITUDE - f) * (_AMPLITUDE + f) * a_dot
+
+
+def scale_and_shift(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
+    """x float[N, *spatial, F] * scale + shift, both float[F], one of each per map."""
+
+    def plain(x, scale, shift):
+        per_map = (1,) * (x.ndim - 1) + x.shape[-1:]
+        return x * scale.reshape(per_map) + shift.reshape(per_map)
+
+    def along_rows(x, scale, shift):
+        rows = as_rows(x)
+        scale, shift = repeated(scale, rows.shape[1]), repeated(shift, rows.shape[1])
+        return plain(rows, scale, shift).reshape(x.shape)
+
+    return choose(x, scale, shift, plain=plain, cpu=along_rows)
+
+
+def as_rows(x: jax.Array) -> jax.Array:
+    """[N, ...] -> [N, all else]: one row an example."""
+    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
+
+
+def repeated(values: jax.Array, length: int) -> jax.Array:
+    """What is per map, as a row that goes with :func:`as_rows`: float[F] -> float[length].
+
+    Looked up: a broadcast would become part of what reads it, and bring the short axis back.
+    """
+    return values[np.arange(length) % values.shape[0]]
 
 
 def dropout(x: jax.Array, keys: jax.Array, rate: jax.Array | float) -> jax.Array:

@@ -14,7 +14,7 @@ from cnnjax import processes
 from cnnjax.errors import UserError
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.compilation import jit
-from cnnjax.training.devices import Devices
+from cnnjax.training.devices import STEPS_A_CALL, Devices
 from cnnjax.training.evaluation import accuracy_and_loss, evaluator
 from cnnjax.training.feed import Feed
 from cnnjax.training.order import Order
@@ -31,9 +31,9 @@ from cnnjax.training.sizes import Size
 from cnnjax.training.step import Metrics, TrainState, calibrate
 from cnnjax.training.task import Hparams, Task
 
-# Steps between looks at the stop request and the clock: where steps are single calls, and
-# where they are one program.
-_SINGLE_STEPS, _PROGRAM_STEPS = 16, 1024
+# Steps between looks at the stop request and the clock: where steps are calls, and where they are
+# one program.  Whole calls: a run that was resumed consists of the same ones.
+_CALLED_STEPS, _PROGRAM_STEPS = 4 * STEPS_A_CALL, 1024
 _SECONDS_BETWEEN_REPORTS = 0.5
 _NOT_FINITE = "infinite or not a number"
 
@@ -93,7 +93,10 @@ class Programs:
         self.start = jit(functools.partial(init_progress, task), seldom=True)
         self.calibrate = jit(functools.partial(calibrate, task)) if task.calibrate else None
         self._advance = functools.cache(
-            lambda size: devices.program(functools.partial(step_on_rows, task, size=size))
+            lambda size: devices.program(
+                functools.partial(step_on_rows, task, size=size),
+                several=size is None,  # with sizes, four alike in a row are rare
+            )
         )
         self.all_finite = jit(all_finite, seldom=True)
         self.evaluate = evaluator(task, devices)
@@ -164,7 +167,7 @@ def fit(
     progress, meta = restored or (progress, {"seconds": 0.0})
 
     at_once = devices.one_program and not feed.streams
-    longest = _PROGRAM_STEPS if at_once else _SINGLE_STEPS
+    longest = _PROGRAM_STEPS if at_once else _CALLED_STEPS
     clock = _Clock(meta["seconds"])
     done = int(progress.state.step)
     saved = done if restored else None
