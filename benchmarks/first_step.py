@@ -1,5 +1,5 @@
-"""A process's way to its first training step: ``python -m benchmarks.first_step LIBRARY NETWORK
-FOLDER`` prints seconds and peak memory as JSON."""
+"""A process's way through its first four training steps, which may be one call: ``python -m
+benchmarks.first_step LIBRARY NETWORK FOLDER`` prints seconds and peak memory as JSON."""
 
 import itertools
 import json
@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-_BATCH, _STEPS = 64, 20
+_BATCH, _EXAMPLES, _FIRST, _STEPS = 64, 60_000, 4, 20
 
 
 def main(library: str, network: str, folder: str) -> dict[str, float]:
@@ -19,14 +19,14 @@ def main(library: str, network: str, folder: str) -> dict[str, float]:
 
     keep_memory()
     laps.append(time.perf_counter())
-    data = contestants.images(6400)
+    data = contestants.images(_EXAMPLES)
     if library == "cnnjax":
         cache_programs(Path(folder))
         run = contestants.ours(network, _BATCH, data)
     else:
         run = contestants.in_flax(network, _BATCH, data)
     laps.append(time.perf_counter())
-    run(1)
+    run(_FIRST)
     laps.append(time.perf_counter())
     run(_STEPS)
     seconds = [after - before for before, after in itertools.pairwise(laps)]

@@ -55,7 +55,7 @@ def accelerator(content: Mapping[str, Any]) -> str:
 def first_steps(content: Mapping[str, Any]) -> str:
     """The README's table of cold starts, from ``lenet.json``."""
     lines = [
-        "| network | library | start | import, s | set up, s | first step, s | peak memory, MB |",
+        "| network | library | start | import, s | set up, s | first steps, s | peak memory, MB |",
         "|-|-|-|-:|-:|-:|-:|",
     ]
     for row in content["first_step"]:

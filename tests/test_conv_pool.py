@@ -1,6 +1,7 @@
 """Convolution, activation and pooling in one: the blocked lowering against the plain composition,
 and the layer around it."""
 
+import math
 import re
 
 import jax
@@ -196,6 +197,16 @@ def test_cpu_and_gpu_get_a_product_of_blocks(pool, activation, target, by_rows):
     assert "dot_general" in found
     assert ("convolution" in found) is by_rows  # the gradient in the input
     assert not found & {"reduce_window", "select_and_scatter"}
+
+
+def test_units_are_rows_of_images_on_cpu_only():
+    function = unit("scaled_tanh", pool="mean")
+    (images, *_), (*_, maps) = BLOCKED[:2]
+    outputs = jax.eval_shape(function, *operands(*BLOCKED)).shape
+    row = f"tensor<{images}x{4 * math.prod(outputs[1:])}xf32>"
+    assert outputs[-1] == maps
+    assert row in lowered(function, operands(*BLOCKED), "cpu")
+    assert row not in lowered(function, operands(*BLOCKED), "cuda")
 
 
 @some_units

@@ -155,7 +155,7 @@ def test_it_is_measured_anew_before_every_epoch():
 @pytest.mark.parametrize("stop_after", [2, 3])
 def test_resumed_equals_uninterrupted(tmp_path, uninterrupted, stop_after, monkeypatch):
     """Stopped between epochs and within one."""
-    monkeypatch.setattr("cnnjax.training.loop._SINGLE_STEPS", 4)  # of the 6 of an epoch
+    monkeypatch.setattr("cnnjax.training.loop._CALLED_STEPS", 4)  # of the 6 of an epoch
 
     class Stop(Observer):
         checks = 0

@@ -27,6 +27,7 @@ def test_five_steps_agree_with_one_device(rows, way, dropout, batch_size):
         for row in rows
         if (row["way"], row["dropout"], row["batch_size"]) == (way, dropout, batch_size)
         and not row["one_program"]
+        and not row["grouped"]
     ]
     assert row["params"] < 1e-6
     assert row["totals"] < 1e-4  # sums over 5 batches, not means
@@ -64,9 +65,16 @@ def test_of_many_steps_four_are_one_call(monkeypatch, steps_an_epoch, steps, cal
 
     monkeypatch.setattr("cnnjax.training.devices.jit", jit)
     devices = Devices("single", one_program=False)
-    advance = devices.program(lambda carry, *arguments: carry + 1, several=True)
+    advance = devices.program(lambda carry, *arguments: carry + 1, grouped=True)
     assert advance(0, None, np.zeros((steps_an_epoch, 1)), None, None, steps) == steps
     assert compiled == calls
+
+
+@pytest.mark.parametrize("way", ["single", "sharded"])
+def test_four_steps_in_one_call_agree_with_single_calls(rows, way):
+    (row,) = [row for row in rows if row.get("grouped") and row["way"] == way]
+    assert row["params"] < 1e-6
+    assert row["totals"] < 1e-4
 
 
 def test_an_unknown_way_is_refused():

@@ -78,6 +78,22 @@ def test_rows_are_projected_on_cpu_only_and_only_where_they_are_fewer():
     assert "convolution" in text(table, ids[:1], kernels, on="cpu")
 
 
+@pytest.mark.parametrize(("rows", "products"), [(12, 3), (13, 2)])
+def test_few_rows_are_multiplied_and_winners_among_many_are_added_up(rows, products):
+    """Forward and for the table's gradient there is a product in either case."""
+    _, ids, kernels = SHAPES["three windows"]  # four sequences
+    found = lowered(value_and_gradients, arguments(((rows, 5), ids, kernels)), "cpu")
+    assert found.count("stablehlo.dot_general") == products
+
+
+def test_many_small_gradients_are_added_up_in_bfloat16_too():
+    """300 ones: in bfloat16 256 and 1 are 256."""
+    table = jnp.ones((1000, 1), jnp.bfloat16)
+    ids = np.arange(300, dtype=np.int32)[:, None] + np.arange(4, dtype=np.int32)[None]
+    total = lambda kernel: ops.max_of_lookup_conv(table, ids, (kernel,))[0].sum()
+    assert float(quickly(jax.grad(total))(jnp.ones((1, 1, 1), jnp.bfloat16))[0, 0, 0]) == 300
+
+
 def test_over_trials_is_a_loop():
     table, ids, kernels = arguments(SHAPES["three windows"])
     tables = jnp.stack([table, 2 * table])

@@ -9,7 +9,7 @@ import numpy as np
 import optax
 import pytest
 
-from cnnjax.training import Devices, Plan, evaluator, fit, measure, predict
+from cnnjax.training import Devices, Plan, devices, evaluator, fit, measure, predict
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.loop import Diverged, Interrupted, Observer, Programs
 from cnnjax.training.progress import Best, all_finite, init_progress, keep_best
@@ -40,11 +40,11 @@ class Recorder(Observer):
 
 
 def run(
-    plan=PLAN, hparams=HPARAMS, observer=None, checkpoints=None, task=None, splits=SPLITS, **devices
+    plan=PLAN, hparams=HPARAMS, observer=None, checkpoints=None, task=None, splits=SPLITS, **options
 ):
     return fit(
         task or small_task(), splits, hparams, plan,
-        devices=Devices("single", **devices), observer=observer, checkpoints=checkpoints,
+        devices=Devices("single", **options), observer=observer, checkpoints=checkpoints,
     )  # fmt: skip
 
 
@@ -74,10 +74,10 @@ def test_the_best_epoch_is_the_one_with_the_best_validation(uninterrupted):
     key = lambda row: (-row["validation"]["accuracy"], row["validation"]["loss"])
     best = min(rows, key=key)
     assert fitted.selected_epoch == best["epoch"]
-    devices, validation = Devices("single"), SPLITS["validation"]
-    logits = predict(small_task(), devices)(fitted.params, validation["inputs"])
+    device, validation = Devices("single"), SPLITS["validation"]
+    logits = predict(small_task(), device)(fitted.params, validation["inputs"])
     means = measure(small_task(), logits, validation["labels"], Hparams())
-    found = evaluator(small_task(), devices)(fitted.params, Hparams(), {"validation": validation})
+    found = evaluator(small_task(), device)(fitted.params, Hparams(), {"validation": validation})
     np.testing.assert_allclose(found["validation"][0], logits, atol=1e-6)
     assert found["validation"][1] == pytest.approx(means, rel=1e-6)
     assert means["accuracy"] == best["validation"]["accuracy"]
@@ -190,11 +190,16 @@ def test_stopped_and_resumed_equals_uninterrupted_bit_for_bit(
     assert (first.started, rest.started) == ([None], [stopped_at])
 
 
-def test_four_steps_in_one_call_agree_with_single_calls(monkeypatch):
+@pytest.mark.parametrize(("parameters", "programs"), [(100_000, 1), (1, 0)])
+def test_small_networks_take_four_steps_in_one_call(monkeypatch, parameters, programs):
     plan = Plan(epochs=2, batch_size=4)  # 23 steps an epoch
     alone = run(plan, one_program=False)
     monkeypatch.setattr("cnnjax.training.devices._MANY_STEPS", 23)
+    monkeypatch.setattr("cnnjax.training.loop._FEW_PARAMETERS", parameters)
+    built, grouped = [], devices._grouped
+    monkeypatch.setattr(devices, "_grouped", lambda step: built.append(step) or grouped(step))
     found = run(plan, one_program=False)
+    assert len(built) == programs
     for a, b in zip(jax.tree.leaves(alone.params), jax.tree.leaves(found.params), strict=True):
         np.testing.assert_allclose(a, b, atol=1e-6)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import functools
+import math
 
 import jax
 import jax.numpy as jnp
@@ -10,6 +11,7 @@ import pytest
 
 from cnnjax import ops
 from cnnjax.ops import winograd
+from cnnjax.ops.elementwise import repeated
 from tests.agreement import (
     assert_agree,
     assert_is_plain,
@@ -18,6 +20,7 @@ from tests.agreement import (
     plainly,
     quickly,
     thoroughly,
+    weigh,
     weighed_gradients,
     with_gradients,
 )
@@ -275,10 +278,12 @@ def test_another_word_in_the_environment_is_an_error():
 ELEMENTWISE = {
     "a map": (ops.scaled_tanh, (3, 2, 5, 1)),
     "maps": (ops.scaled_tanh, (3, 4, 6)),
-    "features": (ops.scaled_tanh, (3, 6)),
+    "images": (ops.scaled_tanh, (3, 4, 5, 6)),
     "no images": (ops.scaled_tanh, (0, 2, 3, 4)),
     "scaled and shifted": (ops.scale_and_shift, (3, 2, 5, 4), (4,), (4,)),
     "over time": (ops.scale_and_shift, (3, 7, 2), (2,), (2,)),
+    "features": (ops.scale_and_shift, (3, 6), (6,), (6,)),
+    "one example's": (ops.scale_and_shift, (6,), (6,), (6,)),
     "none of them": (ops.scale_and_shift, (0, 2, 5, 4), (4,), (4,)),
 }
 
@@ -291,6 +296,24 @@ def test_over_rows_of_images_values_and_gradients_are_the_plain_ones(function, s
 
 
 @pytest.mark.parametrize("target, rows", [("cpu", True), ("cuda", False), ("tpu", False)])
-def test_images_are_rows_on_cpu_only(target, rows):
-    text = lowered(ops.scaled_tanh, operands((3, 4, 5, 6)), target)
-    assert ("3x120" in text) is rows
+@pytest.mark.parametrize("name", ["images", "scaled and shifted"])
+def test_images_are_rows_on_cpu_only(name, target, rows):
+    function, *shapes = ELEMENTWISE[name]
+    text = lowered(function, operands(*shapes), target)
+    assert (f"tensor<3x{math.prod(shapes[0][1:])}xf32>" in text) is rows
+
+
+def test_per_map_values_are_looked_up_for_a_row_and_their_gradient_is_a_sum():
+    total = lambda values: weigh(repeated(values, 12))
+    values = operands((3,))
+    assert "stablehlo.gather" in lowered(total, values, "cpu")
+    text = lowered(jax.grad(total), values, "cpu")
+    assert "stablehlo.scatter" not in text
+    weights = np.cos(np.arange(12)).reshape(4, 3).sum(0)
+    np.testing.assert_allclose(jax.grad(total)(*values), weights, rtol=1e-5)
+
+
+@pytest.mark.parametrize("shapes", [((3, 5), (5,), (4,)), ((3, 5), (1,), (5,)), ((5,), (3,), (3,))])
+def test_a_scale_or_shift_of_another_shape_is_refused(shapes):
+    with pytest.raises(ValueError, match=r"one per map; their shapes are"):
+        ops.scale_and_shift(*operands(*shapes))

@@ -151,7 +151,7 @@ def _blocks(
 
 @jax.custom_jvp
 def _shift(y: jax.Array, bias: jax.Array) -> jax.Array:
-    """y [N, H, W, F] + bias [F]; its gradient in the bias is a product, not a sum.
+    """y [N, ..., F] + bias [F]; its gradient in the bias is a product, not a sum.
 
     XLA computes what it sums once more for the sum; what it multiplies, it computes once for all.
     """

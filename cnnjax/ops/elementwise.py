@@ -5,6 +5,7 @@ scaled_tanh takes up to six times as long as over rows that hold whole images (b
 "How the lowerings are chosen"); so there, it does.
 """
 
+import functools
 import math
 
 import jax
@@ -40,7 +41,25 @@ def _(primals, tangents):
 
 
 def scale_and_shift(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
-    """x float[N, *spatial, F] * scale + shift, both float[F], one of each per map."""
+    """x * scale + shift, one of each per map.
+
+    Args:
+        x: float[N, *spatial, F].
+        scale, shift: float[F].
+
+    Returns:
+        float[N, *spatial, F].
+
+    Raises:
+        ValueError: a scale or a shift of another shape.
+
+    Source: LeCun et al. 1998, section II.B, layer S2 (after its sum).
+    """
+    if not scale.shape == shift.shape == x.shape[-1:]:
+        raise ValueError(
+            f"maps {x.shape} take a scale and a shift {x.shape[-1:]}, one per map; their shapes "
+            f"are {scale.shape} and {shift.shape}"
+        )
 
     def plain(x, scale, shift):
         per_map = (1,) * (x.ndim - 1) + x.shape[-1:]
@@ -51,6 +70,8 @@ def scale_and_shift(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Arr
         scale, shift = repeated(scale, rows.shape[1]), repeated(shift, rows.shape[1])
         return plain(rows, scale, shift).reshape(x.shape)
 
+    if x.ndim < 3:
+        return plain(x, scale, shift)
     return choose(x, scale, shift, plain=plain, cpu=along_rows)
 
 
@@ -59,12 +80,20 @@ def as_rows(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
+@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
 def repeated(values: jax.Array, length: int) -> jax.Array:
     """What is per map, as a row that goes with :func:`as_rows`: float[F] -> float[length].
 
     Looked up: a broadcast would become part of what reads it, and bring the short axis back.
     """
     return values[np.arange(length) % values.shape[0]]
+
+
+@repeated.defjvp
+def _(length, primals, tangents):
+    # The gradient is a sum, not scattered.
+    (values,), (values_dot,) = primals, tangents
+    return repeated(values, length), jnp.tile(values_dot, length // values.shape[0])
 
 
 def dropout(x: jax.Array, keys: jax.Array, rate: jax.Array | float) -> jax.Array:

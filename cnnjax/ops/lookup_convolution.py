@@ -89,12 +89,11 @@ def _looked_up(table: jax.Array, ids: jax.Array, kernels: tuple) -> tuple[jax.Ar
 def _projected(table: jax.Array, ids: jax.Array, kernels: tuple) -> tuple[jax.Array, jax.Array]:
     """Each row projected once."""
     rows = lax.optimization_barrier(table @ _by_offset(kernels))
-    seen = rows[ids]
     maxima, winners, first = [], [], 0
     for window, _, maps in (kernel.shape for kernel in kernels):
         count = ids.shape[1] - window + 1
-        columns = (slice(first + i * maps, first + (i + 1) * maps) for i in range(window))
-        terms = [seen[:, i : i + count, column] for i, column in enumerate(columns)]
+        seen = rows[:, first : first + window * maps][ids]
+        terms = [seen[:, i : i + count, i * maps : (i + 1) * maps] for i in range(window)]
         # The barriers keep the sum from being computed twice, for the maximum and its position.
         y = lax.optimization_barrier(functools.reduce(jnp.add, terms))
         largest = lax.optimization_barrier(y.max(1))
@@ -138,7 +137,13 @@ def _by_offset(kernels: tuple) -> jax.Array:
 def _winning_words(
     ids: jax.Array, winners: jax.Array, gradient: jax.Array, kernels: tuple
 ) -> tuple[jax.Array, jax.Array]:
-    """For each column of ``_by_offset`` the word that won with it, and the gradient of that.
+    """For each column of :func:`_by_offset` the word that won with it, and the gradient of that.
+
+    Args:
+        ids: int[N, T].
+        winners: int32[N, M], positions of windows.
+        gradient: float[N, M].
+        kernels: as in :func:`max_of_lookup_conv`.
 
     Returns:
         int32[N, P] rows of the table, and float[N, P].
@@ -150,11 +155,11 @@ def _winning_words(
             rows.append(jnp.take_along_axis(ids, winners[:, columns] + i, axis=1))
             values.append(gradient[:, columns])
         first += maps
-    return jnp.concatenate(rows, axis=1), jnp.concatenate(values, axis=1)
+    return jnp.concatenate(rows, axis=1).astype(jnp.int32), jnp.concatenate(values, axis=1)
 
 
 def _scattered(rows: jax.Array, values: jax.Array, count: int) -> jax.Array:
-    """The gradient of ``table @ _by_offset(kernels)``, nearly all of it zero: float[V, P]."""
+    """int32[N, P], float[N, P] -> the gradient of ``table @ _by_offset(kernels)``: float[V, P]."""
     columns = rows.shape[1]
     flat = (rows * columns + jnp.arange(columns)[None]).reshape(-1)
     zeros = jnp.zeros(count * columns, values.dtype)
@@ -163,11 +168,15 @@ def _scattered(rows: jax.Array, values: jax.Array, count: int) -> jax.Array:
 
 
 def _weighed_sum(table: jax.Array, rows: jax.Array, values: jax.Array) -> jax.Array:
-    """The sum over n of ``values[n, p] * table[rows[n, p]]``: float[P, E]."""
+    """The sum over n of ``values[n, p] * table[rows[n, p]]``.
+
+    float[V, E], int32[N, P], float[N, P] -> float[P, E], in at least float32 until the end.
+    """
+    exact = jnp.promote_types(table.dtype, jnp.float32)
 
     def add(total, sentence):
         row, value = sentence
-        return total + value[:, None] * table[row], None
+        return total + value[:, None].astype(exact) * table[row].astype(exact), None
 
-    zeros = jnp.zeros((rows.shape[1], table.shape[1]), table.dtype)
-    return lax.scan(add, zeros, (rows, values), unroll=10)[0]
+    zeros = jnp.zeros((rows.shape[1], table.shape[1]), exact)
+    return lax.scan(add, zeros, (rows, values), unroll=10)[0].astype(table.dtype)

@@ -17,8 +17,8 @@ WAYS = ("auto", "single", "sharded", "shard_map", "pmap")
 _AXIS = "data"
 _WAITING = 3  # batches of an evaluation that are under way, at most
 _LOOP = 16  # steps of a loop whose length XLA knows
-STEPS_A_CALL = 4  # on CPU, in epochs of so many steps:
-_MANY_STEPS = 512
+STEPS_A_CALL = 4  # where steps are calls, in epochs of
+_MANY_STEPS = 512  # and more
 
 Step = Callable[..., Any]
 """``step(carry, data, rows, weights, hparams, *, axis_name=None) -> carry``."""
@@ -35,8 +35,8 @@ class Devices:
             must then have the same data, and make the same calls (only ``"sharded"`` can).
         one_program: run all steps of a call in one program instead of a loop of asynchronous
             calls.  By default on accelerators, where a call costs more than a small step; not
-            on CPU, where XLA runs what is inside a loop on one thread, and convolution
-            gradients there with a naive kernel.  ``pmap`` always loops.
+            on CPU, where XLA has only a naive kernel for convolution gradients inside a loop.
+            ``pmap`` always loops.
 
     All ways compute the same update to float tolerance, with the same dropout masks.
     """
@@ -91,15 +91,15 @@ class Devices:
             return jax.tree.map(lambda r: r.reshape(r.shape[0], count, -1), rows)
         return self._put(rows, self._sharding(None, _AXIS))
 
-    def program(self, step: Step, *, several: bool = False) -> Callable[..., Any]:
+    def program(self, step: Step, *, grouped: bool = False) -> Callable[..., Any]:
         """Compile ``advance(carry, data, rows, weights, hparams, steps) -> carry``.
 
         The pure ``step`` selects its own columns of ``rows`` by the carry's step.  ``carry`` is
         donated; ``advance`` returns before the device has finished.
 
-        ``several``: where steps are single calls and ``rows`` are of many, four are one call.
-        Between calls the cores wait for each other, up to a tenth of a small step; but the program
-        of four takes longer to compile.
+        ``grouped``: where steps are calls, and ``rows`` are of an epoch of 512 or more, a call is
+        of four.  Between calls the cores wait for each other, a tenth of a LeNet's step; but the
+        program of four has to be compiled, too.
         """
         if self.way == "pmap":
             # The data axis leads the columns; everything else is broadcast.
@@ -123,7 +123,8 @@ class Devices:
             )
         place = {"donate_argnums": 0, "out_shardings": self._sharding()}
         if not self.one_program:
-            return _loop(jit(step, **place), jit(_four(step), **place) if several else None)
+            group = jit(_grouped(step), **place) if grouped else None
+            return _loop(jit(step, **place), group)
 
         def advance(carry, data, rows, weights, hparams, steps):
             return repeat(lambda carry: step(carry, data, rows, weights, hparams), steps, carry)
@@ -190,11 +191,11 @@ def _share_of(sharding: NamedSharding, whole: Any) -> jax.Array:
     return jax.make_array_from_callback(whole.shape, sharding, lambda index: whole[index])
 
 
-def _loop(once: Callable[..., Any], four: Callable[..., Any] | None = None) -> Callable[..., Any]:
+def _loop(once: Callable[..., Any], group: Callable[..., Any] | None = None) -> Callable[..., Any]:
     def advance(carry, data, rows, weights, hparams, steps):
-        if four and len(rows) >= _MANY_STEPS:
+        if group and len(rows) >= _MANY_STEPS:
             for _ in range(steps // STEPS_A_CALL):
-                carry = four(carry, data, rows, weights, hparams)
+                carry = group(carry, data, rows, weights, hparams)
             steps %= STEPS_A_CALL
         for _ in range(steps):
             carry = once(carry, data, rows, weights, hparams)
@@ -203,12 +204,13 @@ def _loop(once: Callable[..., Any], four: Callable[..., Any] | None = None) -> C
     return advance
 
 
-def _four(step: Step) -> Step:
+def _grouped(step: Step) -> Step:
     """Unrolled: inside a loop XLA's convolution gradients on CPU are naive."""
+    step = jax.jit(step)  # traced once
 
-    def steps(carry, *arguments):
+    def group(carry, *arguments):
         for _ in range(STEPS_A_CALL):
             carry = step(carry, *arguments)
         return carry
 
-    return steps
+    return group

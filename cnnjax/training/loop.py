@@ -34,6 +34,7 @@ from cnnjax.training.task import Hparams, Task
 # Steps between looks at the stop request and the clock: where steps are calls, and where they are
 # one program.  Whole calls: a run that was resumed consists of the same ones.
 _CALLED_STEPS, _PROGRAM_STEPS = 4 * STEPS_A_CALL, 1024
+_FEW_PARAMETERS = 100_000  # with more, a step is long beside what lies between two calls
 _SECONDS_BETWEEN_REPORTS = 0.5
 _NOT_FINITE = "infinite or not a number"
 
@@ -93,9 +94,8 @@ class Programs:
         self.start = jit(functools.partial(init_progress, task), seldom=True)
         self.calibrate = jit(functools.partial(calibrate, task)) if task.calibrate else None
         self._advance = functools.cache(
-            lambda size: devices.program(
-                functools.partial(step_on_rows, task, size=size),
-                several=size is None,  # with sizes, four alike in a row are rare
+            lambda size, grouped: devices.program(
+                functools.partial(step_on_rows, task, size=size), grouped=grouped
             )
         )
         self.all_finite = jit(all_finite, seldom=True)
@@ -113,7 +113,9 @@ class Programs:
         size: Size | None = None,
     ) -> tuple[TrainState, Metrics]:
         """``steps`` times :func:`step_on_rows`; ``carry`` is donated."""
-        return self._advance(size)(carry, data, rows, weights, hparams, steps)
+        parameters = sum(leaf.size for leaf in jax.tree.leaves(carry[0].params))
+        grouped = size is None and parameters <= _FEW_PARAMETERS
+        return self._advance(size, grouped)(carry, data, rows, weights, hparams, steps)
 
 
 def fit(
