@@ -15,9 +15,9 @@ class has 49.4, multinomial naive Bayes 81.5 and logistic regression 82.1 %
 (benchmarks/bag_of_words.py): convolution adds nothing to the words themselves.  CNN-rand, % right,
 mean (min, max) (--sweep=rand):
 
-    MR, three repetitions of ten folds    76.3 (76.2, 76.4)    Kim: 76.1
-    TREC, five seeds                      91.1 (90.0, 91.8)         91.2
-    SST-2, five seeds                     79.9 (79.0, 81.7)         82.7, trained on phrases, too
+    MR, three repetitions of ten folds    76.0 (75.7, 76.2)    Kim: 76.1
+    TREC, five seeds                      91.0 (90.0, 91.8)         91.2
+    SST-2, five seeds                     80.2 (79.2, 81.6)         82.7, trained on phrases, too
 
 With vectors of 8,007 words (a third of the words, three fifths of what is read), ten folds or three
 seeds (--sweep=vectors):

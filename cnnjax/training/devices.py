@@ -17,8 +17,7 @@ WAYS = ("auto", "single", "sharded", "shard_map", "pmap")
 _AXIS = "data"
 _WAITING = 3  # batches of an evaluation that are under way, at most
 _LOOP = 16  # steps of a loop whose length XLA knows
-STEPS_A_CALL = 4  # where steps are calls, in epochs of
-_MANY_STEPS = 512  # and more
+STEPS_A_CALL, _MANY_STEPS = 4, 512  # where steps are calls: in one, if an epoch has many
 
 Step = Callable[..., Any]
 """``step(carry, data, rows, weights, hparams, *, axis_name=None) -> carry``."""
