@@ -7,7 +7,7 @@ import sys
 import time
 from pathlib import Path
 
-_BATCH, _EXAMPLES, _FIRST, _STEPS = 64, 60_000, 4, 20
+_BATCH, _EXAMPLES, _STEPS = 64, 60_000, 20
 
 
 def main(library: str, network: str, folder: str) -> dict[str, float]:
@@ -16,6 +16,7 @@ def main(library: str, network: str, folder: str) -> dict[str, float]:
     from benchmarks import circumstances, contestants
     from cnnjax.allocator import keep_memory
     from cnnjax.training.compilation import cache_programs
+    from cnnjax.training.devices import STEPS_A_CALL
 
     keep_memory()
     laps.append(time.perf_counter())
@@ -26,7 +27,7 @@ def main(library: str, network: str, folder: str) -> dict[str, float]:
     else:
         run = contestants.in_flax(network, _BATCH, data)
     laps.append(time.perf_counter())
-    run(_FIRST)
+    run(STEPS_A_CALL)
     laps.append(time.perf_counter())
     run(_STEPS)
     seconds = [after - before for before, after in itertools.pairwise(laps)]

@@ -72,7 +72,7 @@ def test_of_many_steps_four_are_one_call(monkeypatch, steps_an_epoch, steps, cal
 
 @pytest.mark.parametrize("way", ["single", "sharded"])
 def test_four_steps_in_one_call_agree_with_single_calls(rows, way):
-    (row,) = [row for row in rows if row.get("grouped") and row["way"] == way]
+    (row,) = [row for row in rows if row["grouped"] and row["way"] == way]
     assert row["params"] < 1e-6
     assert row["totals"] < 1e-4
 

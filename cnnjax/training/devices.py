@@ -17,7 +17,7 @@ WAYS = ("auto", "single", "sharded", "shard_map", "pmap")
 _AXIS = "data"
 _WAITING = 3  # batches of an evaluation that are under way, at most
 _LOOP = 16  # steps of a loop whose length XLA knows
-STEPS_A_CALL, _MANY_STEPS = 4, 512  # where steps are calls: in one, if an epoch has many
+STEPS_A_CALL, _MANY_STEPS = 4, 512  # so many steps are one call in epochs of so many and more
 
 Step = Callable[..., Any]
 """``step(carry, data, rows, weights, hparams, *, axis_name=None) -> carry``."""

@@ -113,8 +113,7 @@ class Programs:
         size: Size | None = None,
     ) -> tuple[TrainState, Metrics]:
         """``steps`` times :func:`step_on_rows`; ``carry`` is donated."""
-        parameters = sum(leaf.size for leaf in jax.tree.leaves(carry[0].params))
-        grouped = size is None and parameters <= _FEW_PARAMETERS
+        grouped = size is None and _is_small(carry[0].params)
         return self._advance(size, grouped)(carry, data, rows, weights, hparams, steps)
 
 
@@ -255,6 +254,10 @@ def fit(
         epochs=epochs,
         seconds=clock.total(),
     )
+
+
+def _is_small(params: Any) -> bool:
+    return sum(leaf.size for leaf in jax.tree.leaves(params)) <= _FEW_PARAMETERS
 
 
 def _exhausted(best: Best, epoch: int, plan: Plan) -> bool:
