@@ -6,6 +6,7 @@ from absl import app, flags, logging
 
 from benchmarks import papers, tables
 from cnnjax.allocator import keep_memory
+from cnnjax.training.compilation import run_where_called
 
 SUITES = (
     "accelerator",
@@ -33,6 +34,7 @@ def _main(argv: list[str]) -> None:
         raise app.UsageError(f"{argv[1]!r} is no flag; flags are written --name=value")
     logging.set_verbosity(logging.WARNING)
     keep_memory()
+    run_where_called()
     if _SUITE.value == "accelerator":
         from benchmarks import accelerator  # imports PyTorch
 

@@ -20,7 +20,7 @@ from benchmarks import flax_lenets
 from cnnjax.data import Spec
 from cnnjax.data.order import epoch_rows
 from cnnjax.training import Devices, Programs, Task
-from cnnjax.training.compilation import jit
+from cnnjax.training.compilation import jit, run_where_called
 from cnnjax.training.progress import init_progress
 from cnnjax.training.step import init_state, stream
 from cnnjax.training.together import steps_together
@@ -85,6 +85,7 @@ def ours(
     network: str, batch: int, data: Data, *, dropout: bool = True, trial: Trial = ALONE
 ) -> Contestant:
     """cnnjax as :func:`cnnjax.training.fit` runs it; trials of one process share its programs."""
+    run_where_called()
     count = len(data["labels"])
     programs = _programs(network, batch, count)
     devices, advance = programs.devices, programs.advance
@@ -115,6 +116,7 @@ def ours(
 
 def ours_together(network: str, batch: int, data: Data, trials: Sequence[Trial]) -> Contestants:
     """cnnjax's trials vmapped, as :func:`cnnjax.training.together.fit_together` runs them."""
+    run_where_called()
     count = len(data["labels"])
     task = _task(network, batch, count)
     devices = Devices("single")

@@ -13,6 +13,7 @@ import numpy as np
 from cnnjax import data
 from cnnjax.data import Spec
 from cnnjax.training import Devices, Plan, Programs, Task
+from cnnjax.training.compilation import run_where_called
 from cnnjax.training.order import Order
 from experiments import sentence
 
@@ -83,6 +84,7 @@ def ours(
     variant: str, words: int, examples: Data, *, by_length: bool = True, dropout: bool = True
 ) -> Contestant:
     """cnnjax as :func:`cnnjax.training.fit` runs it."""
+    run_where_called()
     inputs = examples["inputs"]
     made = task(variant, words, inputs.shape[1], by_length=by_length)
     devices, values = Devices("single"), hparams(dropout)

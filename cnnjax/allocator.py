@@ -8,12 +8,11 @@ import ctypes
 import sys
 
 # From glibc's malloc.h: parameter -> value.  Values are C ints.
-_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX, _M_ARENA_MAX = -1, -2, -4, -8
+_M_TRIM_THRESHOLD, _M_TOP_PAD, _M_MMAP_MAX = -1, -2, -4
 _SETTINGS = {
     _M_MMAP_MAX: 0,
     _M_TRIM_THRESHOLD: 2**31 - 1,
     _M_TOP_PAD: 256 * 2**20,
-    _M_ARENA_MAX: 1,  # the arenas of threads give back, and take, no more than 64 MiB
 }
 
 

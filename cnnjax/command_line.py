@@ -219,9 +219,10 @@ def prepare_process(places: Any) -> None:
     """What concerns the whole process, which here is ours."""
     from cnnjax import data
     from cnnjax.allocator import keep_memory
-    from cnnjax.training.compilation import cache_programs
+    from cnnjax.training.compilation import cache_programs, run_where_called
 
     keep_memory()
+    run_where_called()
     cache_programs(data.data_folder(places.data_dir) / "compiled")
 
 

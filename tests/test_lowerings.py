@@ -2,7 +2,6 @@
 
 import contextlib
 import functools
-import math
 
 import jax
 import jax.numpy as jnp
@@ -11,7 +10,6 @@ import pytest
 
 from cnnjax import ops
 from cnnjax.ops import winograd
-from cnnjax.ops.elementwise import repeated
 from tests.agreement import (
     assert_agree,
     assert_is_plain,
@@ -20,7 +18,6 @@ from tests.agreement import (
     plainly,
     quickly,
     thoroughly,
-    weigh,
     weighed_gradients,
     with_gradients,
 )
@@ -291,26 +288,22 @@ ELEMENTWISE = {
 @pytest.mark.parametrize(
     "function, shapes", [(f, shapes) for f, *shapes in ELEMENTWISE.values()], ids=ELEMENTWISE
 )
-def test_over_rows_of_images_values_and_gradients_are_the_plain_ones(function, shapes):
+def test_over_long_rows_values_and_gradients_are_the_plain_ones(function, shapes):
     assert_is_plain(function, *shapes)
 
 
-@pytest.mark.parametrize("target, rows", [("cpu", True), ("cuda", False), ("tpu", False)])
-@pytest.mark.parametrize("name", ["images", "scaled and shifted"])
-def test_images_are_rows_on_cpu_only(name, target, rows):
+@pytest.mark.parametrize("target, on_cpu", [("cpu", True), ("cuda", False), ("tpu", False)])
+@pytest.mark.parametrize("name, shape", [("images", "3x120"), ("scaled and shifted", "4x2x5x3")])
+def test_long_rows_are_innermost_on_cpu_only(name, shape, target, on_cpu):
+    """Of whole images, or of examples."""
     function, *shapes = ELEMENTWISE[name]
-    text = lowered(function, operands(*shapes), target)
-    assert (f"tensor<3x{math.prod(shapes[0][1:])}xf32>" in text) is rows
+    assert (f"tensor<{shape}xf32>" in lowered(function, operands(*shapes), target)) is on_cpu
 
 
-def test_per_map_values_are_looked_up_for_a_row_and_their_gradient_is_a_sum():
-    total = lambda values: weigh(repeated(values, 12))
-    values = operands((3,))
-    assert "stablehlo.gather" in lowered(total, values, "cpu")
-    text = lowered(jax.grad(total), values, "cpu")
-    assert "stablehlo.scatter" not in text
-    weights = np.cos(np.arange(12)).reshape(4, 3).sum(0)
-    np.testing.assert_allclose(jax.grad(total)(*values), weights, rtol=1e-5)
+def test_an_activation_follows_scale_and_shift():
+    x, scale, shift = operands((3, 2, 5, 4), (4,), (4,))
+    found = ops.scale_and_shift(x, scale, shift, activation=jnp.sin)
+    np.testing.assert_allclose(found, np.sin(x * scale + shift), rtol=1e-5, atol=1e-6)
 
 
 @pytest.mark.parametrize("shapes", [((3, 5), (5,), (4,)), ((3, 5), (1,), (5,)), ((5,), (3,), (3,))])

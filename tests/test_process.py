@@ -42,6 +42,41 @@ def test_kept_memory_is_not_mapped_again(monkeypatch):
     assert few < 20
 
 
+PRINT_FAULTS_OF_A_PROGRAM = """
+import resource, sys
+import jax, jax.numpy as jnp
+from cnnjax.allocator import keep_memory
+from cnnjax.training.compilation import run_where_called
+
+keep_memory()
+if sys.argv[1] == "where called":
+    run_where_called()
+program = jax.jit(lambda x: jnp.cos(x @ x.T).sum())  # of 96 MiB in between
+x = jnp.ones((5000, 2))
+faults = lambda: resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+program(x).block_until_ready(), program(x).block_until_ready()
+before = faults()
+for _ in range(5):
+    program(x).block_until_ready()
+print(faults() - before)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="the C library is not glibc")
+def test_temporaries_of_a_program_that_runs_where_it_is_called_are_kept(monkeypatch):
+    for name in [name for name in os.environ if name.startswith(("MALLOC_", "GLIBC_TUNABLES"))]:
+        monkeypatch.delenv(name)
+
+    def faults(word):
+        finished = child(PRINT_FAULTS_OF_A_PROGRAM, word)
+        assert finished.returncode == 0, finished.stderr
+        return int(finished.stdout)
+
+    kept, mapped_anew = faults("where called"), faults("in a thread")
+    assert kept < 5 * 20
+    assert mapped_anew >= 5 * 48  # 2 MiB is the largest page
+
+
 def test_another_system_or_c_library_keeps_no_memory(monkeypatch):
     with monkeypatch.context() as patch:
         patch.setattr(allocator.ctypes, "CDLL", lambda name: SimpleNamespace())

@@ -14,16 +14,17 @@ from cnnjax.ops.windows import per_axis
 
 
 class Subsample(nn.Module):
-    """y = coefficient * (sum over the window) + bias, both trained, one of each per map.
+    """y = activation(coefficient * (sum over the window) + bias), both trained, one each per map.
 
     float[N, *spatial, C] -> float[N, *outputs, C]; with ``summed``, the inputs are the sums
-    already, as ``ConvPool(pool="sum")`` gives them.  The squashing function that follows it in
-    LeNet-5 is the caller's.
+    already, as ``ConvPool(pool="sum")`` gives them.
 
     Attributes:
         window: size; windows lie side by side.
         coefficient_init: by default 1 / window size: it starts as the mean.
         bias_init: initialiser.
+        activation: a function of one element at a time, in LeNet-5 the squashing function; by
+            default none.
         dtype: of the computation (default: what inputs and parameters promote to).
         param_dtype: of the parameters.
 
@@ -33,6 +34,7 @@ class Subsample(nn.Module):
     window: int | Sequence[int] = 2
     coefficient_init: Callable | None = None
     bias_init: Callable = nn.initializers.zeros_init()
+    activation: Callable[[jax.Array], jax.Array] = lambda a: a
     dtype: Any = None
     param_dtype: Any = jnp.float32
 
@@ -44,7 +46,7 @@ class Subsample(nn.Module):
         bias = self.param("bias", self.bias_init, x.shape[-1:], self.param_dtype)
         x, coefficient, bias = promote_dtype(x, coefficient, bias, dtype=self.dtype)
         sums = x if summed else ops.sum_pool(x, self.window)
-        return ops.scale_and_shift(sums, coefficient, bias)
+        return ops.scale_and_shift(sums, coefficient, bias, activation=self.activation)
 
     def links(self, inputs: tuple[int, ...], outputs: tuple[int, ...]) -> int:
         """Connections for one example, given the shapes of inputs and outputs (with N)."""

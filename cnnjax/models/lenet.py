@@ -100,11 +100,12 @@ class LeNet4(nn.Module):
         f = ops.scaled_tanh
         arguments = {"kernel_init": fan_in_uniform(), "dtype": self.dtype}
         summed = arguments | {"activation": f, "pool": "sum"}
+        subsampling = {"activation": f, "dtype": self.dtype}
         sums, c1 = ConvPool(4, 5, **summed, name="C1")(inputs)
         sums = jnp.repeat(sums, 2, axis=-1)
-        s2 = f(Subsample(2, dtype=self.dtype, name="S2")(sums, summed=True))
+        s2 = Subsample(name="S2", **subsampling)(sums, summed=True)
         sums, c3 = ConvPool(16, 5, connections=LENET4_CONNECTIONS, **summed, name="C3")(s2)
-        s4 = f(Subsample(2, dtype=self.dtype, name="S4")(sums, summed=True))
+        s4 = Subsample(name="S4", **subsampling)(sums, summed=True)
         f5 = f(nn.Dense(120, **arguments, name="F5")(s4.reshape(s4.shape[0], -1)))
         logits = nn.Dense(self.classes, **arguments, name="output")(f5).astype(jnp.float32)
         return logits, {"C1": c1, "S2": s2, "C3": c3, "S4": s4, "F5": f5, "logits": logits}
@@ -140,10 +141,11 @@ class LeNet5(nn.Module):
         init = fan_in_uniform(exponent=self.init_exponent)
         arguments = {"kernel_init": init, "dtype": self.dtype}
         summed = arguments | {"activation": f, "pool": "sum"}
+        subsampling = {"activation": f, "dtype": self.dtype}
         sums, c1 = ConvPool(6, 5, **summed, name="C1")(inputs)
-        s2 = f(Subsample(2, dtype=self.dtype, name="S2")(sums, summed=True))
+        s2 = Subsample(name="S2", **subsampling)(sums, summed=True)
         sums, c3 = ConvPool(16, 5, connections=C3_CONNECTIONS, **summed, name="C3")(s2)
-        s4 = f(Subsample(2, dtype=self.dtype, name="S4")(sums, summed=True))
+        s4 = Subsample(name="S4", **subsampling)(sums, summed=True)
         c5 = f(Conv(120, s4.shape[1:-1], **arguments, name="C5")(s4))[:, 0, 0]
         f6 = f(nn.Dense(len(self.codes[0]), **arguments, name="F6")(c5))
         logits = -RadialBasis(self.codes, name="output")(f6)

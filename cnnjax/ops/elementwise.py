@@ -7,12 +7,14 @@ scaled_tanh takes up to six times as long as over rows that hold whole images (b
 
 import functools
 import math
+from collections.abc import Callable
 
 import jax
 import jax.numpy as jnp
-import numpy as np
 
 from cnnjax.ops.lowerings import choose
+
+Activation = Callable[[jax.Array], jax.Array]
 
 _AMPLITUDE, _SLOPE = 1.7159, 2 / 3
 
@@ -40,12 +42,19 @@ def _(primals, tangents):
     return f, _SLOPE / _AMPLITUDE * (_AMPLITUDE - f) * (_AMPLITUDE + f) * a_dot
 
 
-def scale_and_shift(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Array:
-    """x * scale + shift, one of each per map.
+def scale_and_shift(
+    x: jax.Array,
+    scale: jax.Array,
+    shift: jax.Array,
+    *,
+    activation: Activation = lambda a: a,
+) -> jax.Array:
+    """activation(x * scale + shift), one scale and one shift per map.
 
     Args:
         x: float[N, *spatial, F].
         scale, shift: float[F].
+        activation: a function of one element at a time; by default none.
 
     Returns:
         float[N, *spatial, F].
@@ -61,18 +70,16 @@ def scale_and_shift(x: jax.Array, scale: jax.Array, shift: jax.Array) -> jax.Arr
             f"are {scale.shape} and {shift.shape}"
         )
 
-    def plain(x, scale, shift):
-        per_map = (1,) * (x.ndim - 1) + x.shape[-1:]
-        return x * scale.reshape(per_map) + shift.reshape(per_map)
+    def along(axis, x, scale, shift):
+        per_map = [1] * x.ndim
+        per_map[axis] = x.shape[axis]
+        return activation(x * scale.reshape(per_map) + shift.reshape(per_map))
 
-    def along_rows(x, scale, shift):
-        rows = as_rows(x)
-        scale, shift = repeated(scale, rows.shape[1]), repeated(shift, rows.shape[1])
-        return plain(rows, scale, shift).reshape(x.shape)
+    def with_maps_first(x, scale, shift):
+        return examples_first(along(0, maps_first(x), scale, shift))
 
-    if x.ndim < 3:
-        return plain(x, scale, shift)
-    return choose(x, scale, shift, plain=plain, cpu=along_rows)
+    plain = functools.partial(along, -1)
+    return choose(x, scale, shift, plain=plain, cpu=with_maps_first if x.ndim > 2 else plain)
 
 
 def as_rows(x: jax.Array) -> jax.Array:
@@ -80,20 +87,12 @@ def as_rows(x: jax.Array) -> jax.Array:
     return x.reshape(x.shape[0], math.prod(x.shape[1:]))
 
 
-@functools.partial(jax.custom_jvp, nondiff_argnums=(1,))
-def repeated(values: jax.Array, length: int) -> jax.Array:
-    """What is per map, as a row that goes with :func:`as_rows`: float[F] -> float[length].
-
-    Looked up: a broadcast would become part of what reads it, and bring the short axis back.
-    """
-    return values[np.arange(length) % values.shape[0]]
+def maps_first(x: jax.Array) -> jax.Array:
+    """[N, *spatial, F] -> [F, *spatial, N]: examples innermost."""
+    return jnp.moveaxis(x, (0, -1), (-1, 0))
 
 
-@repeated.defjvp
-def _(length, primals, tangents):
-    # The gradient is a sum, not scattered.
-    (values,), (values_dot,) = primals, tangents
-    return repeated(values, length), jnp.tile(values_dot, length // values.shape[0])
+examples_first = maps_first  # it undoes itself
 
 
 def dropout(x: jax.Array, keys: jax.Array, rate: jax.Array | float) -> jax.Array:

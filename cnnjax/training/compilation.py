@@ -30,6 +30,17 @@ def compiler_options() -> Mapping[str, str] | None:
     return _CPU_OPTIONS
 
 
+def run_where_called() -> None:
+    """On CPU, run programs in the thread that calls them instead of one of JAX's.
+
+    Their temporaries are then memory of the main thread, which keeps it
+    (:func:`cnnjax.allocator.keep_memory`); of other threads the C library takes more than 64 MiB
+    back after every call.  It concerns the whole process, and only before JAX has started, so only
+    programs call it, never an import.
+    """
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
+
+
 def cache_programs(folder: Path) -> None:
     """Keep what is compiled from now on in ``folder``, for later processes.
 
