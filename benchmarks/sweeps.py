@@ -23,6 +23,7 @@ from cnnjax.cores import cores
 from cnnjax.directory import write_json
 from cnnjax.sweeps.engines import use_threads
 from cnnjax.training import Devices
+from cnnjax.training.compilation import run_where_called
 
 NETWORKS = ("lenet1", "lenet5")
 BATCH, EXAMPLES = 64, 6400
@@ -148,6 +149,7 @@ def _require_agreement(network: str) -> None:
 
 def _ours(network: str, trials: Sequence[Trial], threads: int) -> Contestants:
     use_threads(threads)  # here, where the backend has started, it has all cores already
+    run_where_called()
     data = Devices("single").replicate(contestants.images(EXAMPLES))
     return in_turn([contestants.ours(network, BATCH, data, trial=trial) for trial in trials])
 

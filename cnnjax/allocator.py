@@ -20,8 +20,9 @@ def keep_memory() -> bool:
     """Let this process reuse freed memory instead of returning it to the system.
 
     It concerns the whole process, so only programs call it (``launch.py``, the benchmarks), never
-    an import; call it before the first large allocation.  The process's memory then stays at its
-    peak, and grows in steps of 256 MiB.
+    an import; call it before the first large allocation.  The memory of the main thread then stays
+    at its peak, and grows in steps of 256 MiB; other threads, each with an arena of its own, give
+    back what exceeds 64 MiB (hence :func:`cnnjax.training.compilation.run_where_called`).
 
     Returns:
         Whether it could be done: on Linux with glibc.

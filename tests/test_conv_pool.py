@@ -70,6 +70,7 @@ def test_conv_pool_is_pooling_of_the_activation_of_the_convolution():
     assert_agree(found(*arguments), expected(*arguments))
 
 
+@on_either
 @pytest.mark.parametrize(
     "pool, activation",
     [
@@ -78,10 +79,11 @@ def test_conv_pool_is_pooling_of_the_activation_of_the_convolution():
         *(("sum", activation) for activation in ("relu", "tanh")),
     ],
 )
-def test_every_pool_and_every_activation_equals_the_plain_one(pool, activation):
+def test_every_pool_and_every_activation_equals_the_plain_one(platform, pool, activation):
     assert_is_plain(unit(activation, pool=pool), *BLOCKED, jit=thoroughly)
 
 
+@on_either
 @pytest.mark.parametrize(
     "shapes, options",
     [
@@ -100,13 +102,14 @@ def test_every_pool_and_every_activation_equals_the_plain_one(pool, activation):
         "as many maps as are blocked", "1-D",
     ],
 )  # fmt: skip
-def test_every_geometry_equals_the_plain_one(shapes, options):
+def test_every_geometry_equals_the_plain_one(platform, shapes, options):
     """By the maximum of sin, two functions that do not commute."""
     assert_is_plain(unit("sin", **options), *shapes)
 
 
+@on_either
 @some_units
-def test_conv_pool_in_bfloat16_is_near_float32(pool, activation):
+def test_conv_pool_in_bfloat16_is_near_float32(platform, pool, activation):
     function = quickly(with_gradients(unit(activation, pool=pool)))
     half = function(*operands(*BLOCKED, dtype="bfloat16"))
     assert {leaf.dtype for leaf in jax.tree.leaves(half)} == {jnp.dtype("bfloat16")}
@@ -115,8 +118,9 @@ def test_conv_pool_in_bfloat16_is_near_float32(pool, activation):
     assert_agree(np.float32(half[0]), np.asarray(value), 0.03)
 
 
+@on_either
 @some_units
-def test_a_wider_bias_gives_the_wider_type(pool, activation):
+def test_a_wider_bias_gives_the_wider_type(platform, pool, activation):
     """As the composition has it: what bfloat16 and float32 promote to."""
     arguments = operands(*BLOCKED)
     halves = operands(*BLOCKED, dtype="bfloat16")
@@ -207,9 +211,14 @@ def test_on_cpu_examples_are_innermost_where_maps_are_few(pool, maps, turned):
     assert_is_plain(function, *shapes)
 
 
+@on_either
 @some_units
-def test_the_gpus_blocks_equal_the_plain_conv_pool(as_on_a_gpu, pool, activation):
-    assert_is_plain(unit(activation, pool=pool, window=(2, 3)), *BLOCKED)
+def test_without_the_gradient_in_the_input_there_is_a_product_less(platform, pool, activation):
+    def products(*operand_numbers):
+        function = weighed_gradients(unit(activation, pool=pool), *operand_numbers)
+        return lowered(function, operands(*BLOCKED), "cpu").count("stablehlo.dot_general")
+
+    assert products(1, 2) == products(0, 1, 2) - 1
 
 
 @pytest.mark.parametrize(

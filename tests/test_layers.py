@@ -281,6 +281,8 @@ def test_subsampling_has_a_coefficient_and_a_bias_per_map():
     x = np.arange(8, dtype=np.float32).reshape(1, 2, 2, 2)  # maps 0, 2, 4, 6 and 1, 3, 5, 7
     parameters = {"coefficient": np.float32([1, -0.5]), "bias": np.float32([0, 3])}
     assert apply(Subsample(2), parameters, x).tolist() == [[[[12.0, -5.0]]]]
+    squared = Subsample(2, activation=jnp.square)
+    assert apply(squared, parameters, x).tolist() == [[[[144.0, 25.0]]]]
 
 
 # --- RadialBasis ------------------------------------------------------------------------------

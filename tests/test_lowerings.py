@@ -272,12 +272,15 @@ def test_another_word_in_the_environment_is_an_error():
 
 # --- elementwise ------------------------------------------------------------------------------
 
+SQUASHED = functools.partial(ops.scale_and_shift, activation=ops.scaled_tanh)
 ELEMENTWISE = {
     "a map": (ops.scaled_tanh, (3, 2, 5, 1)),
     "maps": (ops.scaled_tanh, (3, 4, 6)),
     "images": (ops.scaled_tanh, (3, 4, 5, 6)),
     "no images": (ops.scaled_tanh, (0, 2, 3, 4)),
     "scaled and shifted": (ops.scale_and_shift, (3, 2, 5, 4), (4,), (4,)),
+    "scaled, shifted, squashed": (SQUASHED, (3, 2, 5, 4), (4,), (4,)),
+    "many maps": (SQUASHED, (3, 2, 5, 17), (17,), (17,)),
     "over time": (ops.scale_and_shift, (3, 7, 2), (2,), (2,)),
     "features": (ops.scale_and_shift, (3, 6), (6,), (6,)),
     "one example's": (ops.scale_and_shift, (6,), (6,), (6,)),
@@ -300,8 +303,9 @@ def test_long_rows_are_innermost_on_cpu_only(name, shape, target, on_cpu):
     assert (f"tensor<{shape}xf32>" in lowered(function, operands(*shapes), target)) is on_cpu
 
 
-def test_an_activation_follows_scale_and_shift():
-    x, scale, shift = operands((3, 2, 5, 4), (4,), (4,))
+@pytest.mark.parametrize("shape", [(3, 2, 5, 4), (3, 5, 17), (3, 4)])
+def test_an_activation_follows_scale_and_shift(shape):
+    x, scale, shift = operands(shape, shape[-1:], shape[-1:])
     found = ops.scale_and_shift(x, scale, shift, activation=jnp.sin)
     np.testing.assert_allclose(found, np.sin(x * scale + shift), rtol=1e-5, atol=1e-6)
 

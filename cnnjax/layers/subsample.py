@@ -14,7 +14,9 @@ from cnnjax.ops.windows import per_axis
 
 
 class Subsample(nn.Module):
-    """y = activation(coefficient * (sum over the window) + bias), both trained, one each per map.
+    """y = activation(coefficient * (sum over the window) + bias).
+
+    Coefficient and bias are trained, one of each per map.
 
     float[N, *spatial, C] -> float[N, *outputs, C]; with ``summed``, the inputs are the sums
     already, as ``ConvPool(pool="sum")`` gives them.

@@ -12,7 +12,6 @@ with the whole window: 12 x 12 outputs instead of 8 x 8 for a 5 x 5 kernel.
 """
 
 import functools
-import itertools
 from collections.abc import Callable, Mapping, Sequence
 
 import jax
@@ -141,29 +140,6 @@ def shifts(x: jax.Array, kernel: jax.Array) -> jax.Array:
         jnp.add,
         [projected[:, i : i + count, i * maps : (i + 1) * maps] for i in range(window)],
     )
-
-
-def patch_product(
-    x: jax.Array, kernel: jax.Array, *, precision: lax.PrecisionLike = None
-) -> jax.Array:
-    """One matrix product of all patches of an image with the kernel."""
-    height, width, _, maps = kernel.shape
-    counts = x.shape[1] - height + 1, x.shape[2] - width + 1
-    patches = jnp.concatenate(
-        [
-            x[:, i : i + counts[0], j : j + counts[1]]
-            for i, j in itertools.product(range(height), range(width))
-        ],
-        axis=-1,
-    )
-    # The kernel's contracted axis last: its gradient is then a product without a transposed copy.
-    # The barriers, here and in the gradients, keep XLA from moving transpositions through them.
-    patches = lax.optimization_barrier(patches)
-    flat = lax.optimization_barrier(kernel.reshape(-1, maps).T)
-    y = lax.dot_general(
-        patches.reshape(-1, patches.shape[-1]), flat, (((1,), (1,)), ((), ())), precision
-    )
-    return lax.optimization_barrier(y).reshape(x.shape[0], *counts, maps)
 
 
 def rows(direct: Lowering, x: jax.Array, kernel: jax.Array) -> jax.Array:

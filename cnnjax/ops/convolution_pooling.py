@@ -8,18 +8,13 @@ import jax
 from jax import lax
 
 from cnnjax.ops.convolution import add_bias, conv
-from cnnjax.ops.convolution_pooling_lowerings import (
-    Activation,
-    Pool,
-    examples_innermost,
-    examples_outermost,
-)
+from cnnjax.ops.convolution_pooling_lowerings import Pool, examples_innermost, examples_outermost
+from cnnjax.ops.elementwise import FEW_MAPS, Activation
 from cnnjax.ops.lowerings import choose
 from cnnjax.ops.pooling import Window, max_pool, mean_pool, sum_pool
 from cnnjax.ops.windows import Padding, pad_widths, per_axis
 
 _POOLS = {"max": max_pool, "mean": mean_pool, "sum": sum_pool}
-_FEW_MAPS = 16  # more are worth a row of their own
 _MOST_PAIRS = 128  # of input and output maps
 _MOST_POSITIONS = 9  # in a window: each is a group of maps, and part of the program
 
@@ -79,14 +74,16 @@ def conv_pool(
     if not small or not per_map or not strides == dilation == groups == 1:
         return composed(x, kernel, bias)
     jax.eval_shape(composed, x, kernel, bias)  # refuses what does not fit
-    as_product = functools.partial(
-        functools.partial,
-        activation=activation,
-        pool=pool,
-        window=per_axis(window, 2, "window"),
-        pads=pad_widths(padding, x.shape[1:3], kernel.shape[:2], (1, 1)),
-        precision=precision,
+    options = {
+        "activation": activation,
+        "pool": pool,
+        "window": per_axis(window, 2, "window"),
+        "pads": pad_widths(padding, x.shape[1:3], kernel.shape[:2], (1, 1)),
+        "precision": precision,
+    }
+    innermost, outermost = (
+        functools.partial(lowering, **options)
+        for lowering in (examples_innermost, examples_outermost)
     )
-    cuda = as_product(examples_outermost)
-    cpu = as_product(examples_innermost) if kernel.shape[-1] <= _FEW_MAPS else cuda
-    return choose(x, kernel, bias, plain=composed, cpu=cpu, cuda=cuda)
+    on_cpu = innermost if kernel.shape[-1] <= FEW_MAPS else outermost
+    return choose(x, kernel, bias, plain=composed, cpu=on_cpu, cuda=outermost)

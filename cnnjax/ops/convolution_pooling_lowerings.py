@@ -1,14 +1,14 @@
-"""Convolution, activation and pooling as one matrix product that gives all of every pooling window.
+"""Convolution, activation and pooling as one matrix product for all positions of a pooling window.
 
 The image is cut into blocks of the window's size, the pixels of a block becoming channels (space to
 depth).  A pooled unit depends on q x q neighbouring blocks; each position of its window is one
 group of maps, with the kernel at another place of these blocks.  Pooling is then a maximum or a
 sum over the groups, and the gradients are matrix products, too.
 
-On GPUs examples come first and maps last, as everywhere; on CPU the operation turns that around
-within itself.  What is elementwise, and what is copied, then runs along whole rows of examples,
-where with a LeNet's 4 to 16 maps innermost it would be scalar code (``benchmarks/README.md``); XLA
-cancels the two transpositions between one such operation and the next.
+Examples are outermost and maps innermost, as everywhere, or turned around within the operation.
+What is elementwise, and what is copied, then runs along whole rows of examples, where on CPU, with
+a LeNet's 4 to 16 maps innermost, it would be scalar code (``benchmarks/README.md``); XLA cancels
+the two transpositions between one such operation and the next.
 """
 
 import functools
@@ -23,8 +23,7 @@ import numpy as np
 from jax import lax
 
 from cnnjax.ops.convolution import add_bias
-from cnnjax.ops.convolution_lowerings import patch_product
-from cnnjax.ops.elementwise import Activation, examples_first, maps_first, scaled_tanh
+from cnnjax.ops.elementwise import Activation, scaled_tanh
 from cnnjax.ops.pooling import first_max
 
 Pool = Literal["max", "mean", "sum"]
@@ -43,18 +42,17 @@ def examples_outermost(
     pads: tuple[tuple[int, int], ...],
     precision: lax.PrecisionLike,
 ) -> jax.Array:
-    """Of [N, H, W, C] and [k, l, C, F], with strides, dilation and groups of 1: for GPUs."""
+    """Of [N, H, W, C] and [k, l, C, F]; strides, dilation and groups are 1."""
     pooled, reach = _extents(x, kernel, window, pads)
     counts = [p + q - 1 for p, q in zip(pooled, reach, strict=True)]
     blocks = _cut(x, pads, window, counts).transpose(0, 1, 3, 2, 4, 5)
     blocks = blocks.reshape(x.shape[0], *counts, math.prod(window) * x.shape[-1])
-    y = patch_product(blocks, _at_every_position(kernel, window, reach), precision=precision)
+    y = _patch_product(blocks, _at_every_position(kernel, window, reach), precision)
     count = math.prod(window)
-    if pool == "max" and activation in _NEVER_FALLING:
-        # The largest stays the largest: the activation is computed once, not for every position.
+    if _largest_first(pool, activation):
         return activation(add_bias(functools.reduce(first_max, jnp.split(y, count, axis=-1)), bias))
     if bias is not None:
-        y = _shift(y, jnp.tile(bias, count))
+        y = _plus(y, jnp.tile(bias, count))
     y = activation(y)
     if pool == "max":
         return functools.reduce(first_max, jnp.split(y, count, axis=-1))
@@ -72,27 +70,38 @@ def examples_innermost(
     pads: tuple[tuple[int, int], ...],
     precision: lax.PrecisionLike,
 ) -> jax.Array:
-    """The same, for CPUs."""
+    """The same as [F, P, Q, N], turned around again in the end."""
     pooled, reach = _extents(x, kernel, window, pads)
-    # With one block more than is needed: XLA stores what it pads, and computes what it does not
-    # pad anew for every patch that it is in.
+    # One block more than is needed, so that there is always some padding: XLA stores what it pads,
+    # and computes what it does not pad anew for every patch that it is in.
     counts = [p + q for p, q in zip(pooled, reach, strict=True)]
-    blocks = _cut(maps_first(x), pads, window, counts).transpose(2, 4, 0, 1, 3, 5)
+    blocks = _cut(x.swapaxes(0, -1), pads, window, counts).transpose(2, 4, 0, 1, 3, 5)
     blocks = blocks.reshape(math.prod(window) * x.shape[-1], *counts, x.shape[0])
     weights = _at_every_position(kernel, window, reach)
-    weights = weights.reshape(-1, weights.shape[-1])
-    patches, weights = lax.optimization_barrier((_patches(blocks, pooled, reach), weights))
+    # The barriers keep XLA from moving reshapes and transpositions through the product.
+    patches = lax.optimization_barrier(_patches(blocks, pooled, reach))
+    weights = lax.optimization_barrier(weights.reshape(len(patches), weights.shape[-1]))
     y = lax.dot_general(weights, patches, (((0,), (0,)), ((), ())), precision)
-    y, count, maps = lax.optimization_barrier(y), math.prod(window), kernel.shape[-1]
-    if pool == "max" and activation in _NEVER_FALLING:
-        y = activation(_shift_rows(functools.reduce(first_max, jnp.split(y, count)), bias))
+    y = lax.optimization_barrier(y)
+    count, maps = math.prod(window), kernel.shape[-1]
+    bias = jnp.zeros(maps, y.dtype) if bias is None else bias
+    if _largest_first(pool, activation):
+        y = activation(functools.reduce(first_max, jnp.split(y, count)) + bias[:, None])
     else:
-        y = activation(_shift_rows(y, None if bias is None else jnp.tile(bias, count)))
+        y = activation(y + jnp.tile(bias, count)[:, None])
         if pool == "max":
             y = functools.reduce(first_max, jnp.split(y, count))
         else:
             y = jnp.matmul(_shares(pool, count, maps, y.dtype), y, precision="highest")
-    return examples_first(y.reshape(maps, *pooled, x.shape[0]))
+    return y.reshape(maps, *pooled, x.shape[0]).swapaxes(0, -1)
+
+
+def _largest_first(pool: Pool, activation: Activation) -> bool:
+    """Whether the largest of a window is so before the activation, too.
+
+    The activation is then computed once for it, not for every position.
+    """
+    return pool == "max" and activation in _NEVER_FALLING
 
 
 def _extents(
@@ -113,7 +122,7 @@ def _cut(
 ) -> jax.Array:
     """[A, H, W, B] -> [A, rows of blocks, window, columns of blocks, window, B].
 
-    The image is padded, or its end left out, so that there are ``counts`` blocks.
+    The image is padded, or its end left out, so that there are as many as ``counts`` says.
     """
     high = [
         count * w - size - low
@@ -144,9 +153,30 @@ def _at_every_position(
     return placed.transpose(0, 2, 1, 3, 4, 5).reshape(*reach, math.prod(window) * channels, -1)
 
 
+def _patch_product(x: jax.Array, kernel: jax.Array, precision: lax.PrecisionLike) -> jax.Array:
+    """One matrix product of all patches of an image with the kernel."""
+    height, width, _, maps = kernel.shape
+    counts = x.shape[1] - height + 1, x.shape[2] - width + 1
+    patches = jnp.concatenate(
+        [
+            x[:, i : i + counts[0], j : j + counts[1]]
+            for i, j in itertools.product(range(height), range(width))
+        ],
+        axis=-1,
+    )
+    # The kernel's contracted axis last: its gradient is then a product without a transposed copy.
+    # The barriers, here and in the gradients, keep XLA from moving transpositions through them.
+    patches = lax.optimization_barrier(patches)
+    flat = lax.optimization_barrier(kernel.reshape(-1, maps).T)
+    y = lax.dot_general(
+        patches.reshape(-1, patches.shape[-1]), flat, (((1,), (1,)), ((), ())), precision
+    )
+    return lax.optimization_barrier(y).reshape(x.shape[0], *counts, maps)
+
+
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
 def _patches(blocks: jax.Array, pooled: tuple[int, int], reach: tuple[int, int]) -> jax.Array:
-    """[B, *blocks, N] -> [reach * B, pooled * N]: of every pooled unit the blocks it depends on.
+    """[B, *blocks, N] -> [q * q * B, P * Q * N]: for every pooled unit the blocks it depends on.
 
     First side by side, then one below the other: of a row of units all is copied at once.
     """
@@ -179,13 +209,8 @@ def _shares(pool: Pool, count: int, maps: int, dtype: np.dtype) -> np.ndarray:
     return np.tile(np.eye(maps) / (count if pool == "mean" else 1), (1, count)).astype(dtype)
 
 
-def _shift_rows(y: jax.Array, bias: jax.Array | None) -> jax.Array:
-    """y [F, M] + bias [F], or y where there is none."""
-    return y if bias is None else y + bias[:, None]
-
-
 @jax.custom_jvp
-def _shift(y: jax.Array, bias: jax.Array) -> jax.Array:
+def _plus(y: jax.Array, bias: jax.Array) -> jax.Array:
     """y [N, ..., F] + bias [F]; its gradient in the bias is a product, not a sum.
 
     XLA computes what it sums once more for the sum; what it multiplies, it computes once for all.
@@ -193,9 +218,9 @@ def _shift(y: jax.Array, bias: jax.Array) -> jax.Array:
     return add_bias(y, bias)
 
 
-@_shift.defjvp
+@_plus.defjvp
 def _(primals, tangents):
     (y, bias), (y_dot, bias_dot) = primals, tangents
     ones = jnp.ones((math.prod(y.shape[:-1]), 1), y.dtype)
     spread = jnp.matmul(ones, bias_dot[None], precision="highest")
-    return _shift(y, bias), y_dot + spread.reshape(y.shape)
+    return _plus(y, bias), y_dot + spread.reshape(y.shape)

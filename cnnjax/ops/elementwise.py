@@ -1,8 +1,9 @@
 """Functions of one element at a time.
 
-On CPU, XLA vectorises the innermost axis, if it is long.  With a LeNet's four or six maps in it,
-scaled_tanh takes up to six times as long as over rows that hold whole images (benchmarks/README.md,
-"How the lowerings are chosen"); so there, it does.
+On CPU, XLA vectorises the innermost axis, if it is long, and a LeNet's four or six maps are short:
+over rows that hold whole images scaled_tanh takes down to a sixth of the time
+(benchmarks/README.md, "How the lowerings are chosen").  With one scale a map, the long rows are of
+examples.
 """
 
 import functools
@@ -16,6 +17,7 @@ from cnnjax.ops.lowerings import choose
 
 Activation = Callable[[jax.Array], jax.Array]
 
+FEW_MAPS = 16  # up to so many, examples are innermost on CPU
 _AMPLITUDE, _SLOPE = 1.7159, 2 / 3
 
 
@@ -30,7 +32,11 @@ def scaled_tanh(a: jax.Array) -> jax.Array:
     squash = lambda a: _AMPLITUDE * jnp.tanh(_SLOPE * a)
     if a.ndim < 3:
         return squash(a)
-    return choose(a, plain=squash, cpu=lambda a: squash(as_rows(a)).reshape(a.shape))
+
+    def over_rows(a):
+        return squash(a.reshape(a.shape[0], math.prod(a.shape[1:]))).reshape(a.shape)
+
+    return choose(a, plain=squash, cpu=over_rows)
 
 
 @scaled_tanh.defjvp
@@ -75,24 +81,14 @@ def scale_and_shift(
         per_map[axis] = x.shape[axis]
         return activation(x * scale.reshape(per_map) + shift.reshape(per_map))
 
-    def with_maps_first(x, scale, shift):
-        return examples_first(along(0, maps_first(x), scale, shift))
-
     plain = functools.partial(along, -1)
-    return choose(x, scale, shift, plain=plain, cpu=with_maps_first if x.ndim > 2 else plain)
+    if x.ndim < 3 or x.shape[-1] > FEW_MAPS:
+        return plain(x, scale, shift)
 
+    def turned(x, scale, shift):
+        return along(0, x.swapaxes(0, -1), scale, shift).swapaxes(0, -1)
 
-def as_rows(x: jax.Array) -> jax.Array:
-    """[N, ...] -> [N, all else]: one row an example."""
-    return x.reshape(x.shape[0], math.prod(x.shape[1:]))
-
-
-def maps_first(x: jax.Array) -> jax.Array:
-    """[N, *spatial, F] -> [F, *spatial, N]: examples innermost."""
-    return jnp.moveaxis(x, (0, -1), (-1, 0))
-
-
-examples_first = maps_first  # it undoes itself
+    return choose(x, scale, shift, plain=plain, cpu=turned)
 
 
 def dropout(x: jax.Array, keys: jax.Array, rate: jax.Array | float) -> jax.Array:

@@ -31,12 +31,12 @@ def compiler_options() -> Mapping[str, str] | None:
 
 
 def run_where_called() -> None:
-    """On CPU, run programs in the thread that calls them instead of one of JAX's.
+    """Run programs for one CPU device in the thread that calls them instead of one of JAX's.
 
-    Their temporaries are then memory of the main thread, which keeps it
-    (:func:`cnnjax.allocator.keep_memory`); of other threads the C library takes more than 64 MiB
-    back after every call.  It concerns the whole process, and only before JAX has started, so only
-    programs call it, never an import.
+    The temporaries of what the main thread calls are then its own memory, which is kept
+    (:func:`cnnjax.allocator.keep_memory`); from other threads the C library takes back what exceeds
+    64 MiB after every call.  It concerns the whole process, so only programs call it, never an
+    import; once JAX has computed something, it has no effect.
     """
     jax.config.update("jax_cpu_enable_async_dispatch", False)
 

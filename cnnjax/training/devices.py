@@ -32,10 +32,9 @@ class Devices:
             ``"auto"``: sharded where there is more than one device, else single.
         devices: by default all, those of other processes included; each of several processes
             must then have the same data, and make the same calls (only ``"sharded"`` can).
-        one_program: run all steps of a call in one program instead of a loop of asynchronous
-            calls.  By default on accelerators, where a call costs more than a small step; not
-            on CPU, where XLA has only a naive kernel for convolution gradients inside a loop.
-            ``pmap`` always loops.
+        one_program: run all steps of a call in one program instead of a loop of calls.  By default
+            on accelerators, where a call costs more than a small step; not on CPU, where XLA has
+            only a naive kernel for convolution gradients inside a loop.  ``pmap`` always loops.
 
     All ways compute the same update to float tolerance, with the same dropout masks.
     """
@@ -94,7 +93,7 @@ class Devices:
         """Compile ``advance(carry, data, rows, weights, hparams, steps) -> carry``.
 
         The pure ``step`` selects its own columns of ``rows`` by the carry's step.  ``carry`` is
-        donated; ``advance`` returns before the device has finished.
+        donated; ``advance`` may return before the device has finished.
 
         ``grouped``: where steps are calls, and ``rows`` are of an epoch of 512 or more, a call is
         of four.  Between calls the cores wait for each other, a tenth of a LeNet's step; but the
