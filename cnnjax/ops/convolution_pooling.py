@@ -8,7 +8,12 @@ import jax
 from jax import lax
 
 from cnnjax.ops.convolution import add_bias, conv
-from cnnjax.ops.convolution_pooling_lowerings import Pool, examples_innermost, examples_outermost
+from cnnjax.ops.convolution_pooling_lowerings import (
+    Pool,
+    Unit,
+    examples_innermost,
+    examples_outermost,
+)
 from cnnjax.ops.elementwise import FEW_MAPS, Activation
 from cnnjax.ops.lowerings import choose
 from cnnjax.ops.pooling import Window, max_pool, mean_pool, sum_pool
@@ -74,16 +79,14 @@ def conv_pool(
     if not small or not per_map or not strides == dilation == groups == 1:
         return composed(x, kernel, bias)
     jax.eval_shape(composed, x, kernel, bias)  # refuses what does not fit
-    options = {
-        "activation": activation,
-        "pool": pool,
-        "window": per_axis(window, 2, "window"),
-        "pads": pad_widths(padding, x.shape[1:3], kernel.shape[:2], (1, 1)),
-        "precision": precision,
-    }
-    innermost, outermost = (
-        functools.partial(lowering, **options)
-        for lowering in (examples_innermost, examples_outermost)
+    unit = Unit(
+        activation,
+        pool,
+        window=per_axis(window, 2, "window"),
+        pads=pad_widths(padding, x.shape[1:3], kernel.shape[:2], (1, 1)),
+        precision=precision,
     )
+    outermost = functools.partial(examples_outermost, unit)
+    innermost = functools.partial(examples_innermost, unit)
     on_cpu = innermost if kernel.shape[-1] <= FEW_MAPS else outermost
     return choose(x, kernel, bias, plain=composed, cpu=on_cpu, cuda=outermost)

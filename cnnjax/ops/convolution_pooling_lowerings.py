@@ -11,6 +11,7 @@ a LeNet's 4 to 16 maps innermost, it would be scalar code (``benchmarks/README.m
 the two transpositions between one such operation and the next.
 """
 
+import dataclasses
 import functools
 import itertools
 import math
@@ -31,106 +32,120 @@ Pool = Literal["max", "mean", "sum"]
 _NEVER_FALLING = (jax.nn.relu, jnp.tanh, scaled_tanh, jax.nn.sigmoid)
 
 
+@dataclasses.dataclass(frozen=True)
+class Unit:
+    """A convolution [k, l, C, F] with strides, dilation and groups of 1, activation and pooling.
+
+    Attributes:
+        activation: a function of one element at a time.
+        pool: of a window.
+        window: its size.
+        pads: before and behind each axis of the image.
+        precision: of the convolution.
+    """
+
+    activation: Activation
+    pool: Pool
+    window: tuple[int, int]
+    pads: tuple[tuple[int, int], ...]
+    precision: lax.PrecisionLike
+
+    @property
+    def positions(self) -> int:
+        """How many a window has."""
+        return math.prod(self.window)
+
+    @property
+    def largest_first(self) -> bool:
+        """Whether the largest of a window is so before the activation, too.
+
+        The activation is then computed once for it, not for every position.
+        """
+        return self.pool == "max" and self.activation in _NEVER_FALLING
+
+    def extents(self, x: jax.Array, kernel: jax.Array) -> tuple[tuple[int, int], tuple[int, int]]:
+        """How many pooled units there are along each axis, and how many blocks each depends on."""
+        axes = list(zip(x.shape[1:3], self.pads, kernel.shape, self.window, strict=False))
+        pooled = tuple((size + sum(pad) - k + 1) // w for size, pad, k, w in axes)
+        reach = tuple(-(-(w + k - 1) // w) for _, _, k, w in axes)
+        return pooled, reach
+
+    def largest(self, y: jax.Array, axis: int) -> jax.Array:
+        """Of the groups of maps along ``axis``, elementwise."""
+        return functools.reduce(first_max, jnp.split(y, self.positions, axis))
+
+    def shares(self, maps: int, dtype: np.dtype) -> np.ndarray:
+        """[F, positions * F]: the sum or mean over the groups as a product.
+
+        As a sum, the gradient would be computed once for every group, or concatenated.  (An
+        infinite unit makes the other maps of its window NaN: 0 times infinity.)
+        """
+        share = np.eye(maps) / (self.positions if self.pool == "mean" else 1)
+        return np.tile(share, (1, self.positions)).astype(dtype)
+
+
 def examples_outermost(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    *,
-    activation: Activation,
-    pool: Pool,
-    window: tuple[int, int],
-    pads: tuple[tuple[int, int], ...],
-    precision: lax.PrecisionLike,
+    unit: Unit, x: jax.Array, kernel: jax.Array, bias: jax.Array | None
 ) -> jax.Array:
-    """Of [N, H, W, C] and [k, l, C, F]; strides, dilation and groups are 1."""
-    pooled, reach = _extents(x, kernel, window, pads)
+    """The unit's outputs [N, P, Q, F] for x [N, H, W, C], kernel [k, l, C, F] and bias [F]."""
+    pooled, reach = unit.extents(x, kernel)
     counts = [p + q - 1 for p, q in zip(pooled, reach, strict=True)]
-    blocks = _cut(x, pads, window, counts).transpose(0, 1, 3, 2, 4, 5)
-    blocks = blocks.reshape(x.shape[0], *counts, math.prod(window) * x.shape[-1])
-    y = _patch_product(blocks, _at_every_position(kernel, window, reach), precision)
-    count = math.prod(window)
-    if _largest_first(pool, activation):
-        return activation(add_bias(functools.reduce(first_max, jnp.split(y, count, axis=-1)), bias))
+    blocks = _cut(x, unit, counts).transpose(0, 1, 3, 2, 4, 5)
+    blocks = blocks.reshape(x.shape[0], *counts, unit.positions * x.shape[-1])
+    y = _patch_product(blocks, _at_every_position(kernel, unit.window, reach), unit.precision)
+    if unit.largest_first:
+        return unit.activation(add_bias(unit.largest(y, axis=-1), bias))
     if bias is not None:
-        y = _plus(y, jnp.tile(bias, count))
-    y = activation(y)
-    if pool == "max":
-        return functools.reduce(first_max, jnp.split(y, count, axis=-1))
-    return jnp.matmul(y, _shares(pool, count, kernel.shape[-1], y.dtype).T, precision="highest")
+        y = _plus(y, jnp.tile(bias, unit.positions))
+    y = unit.activation(y)
+    if unit.pool == "max":
+        return unit.largest(y, axis=-1)
+    return jnp.matmul(y, unit.shares(kernel.shape[-1], y.dtype).T, precision="highest")
 
 
 def examples_innermost(
-    x: jax.Array,
-    kernel: jax.Array,
-    bias: jax.Array | None,
-    *,
-    activation: Activation,
-    pool: Pool,
-    window: tuple[int, int],
-    pads: tuple[tuple[int, int], ...],
-    precision: lax.PrecisionLike,
+    unit: Unit, x: jax.Array, kernel: jax.Array, bias: jax.Array | None
 ) -> jax.Array:
-    """The same as [F, P, Q, N], turned around again in the end."""
-    pooled, reach = _extents(x, kernel, window, pads)
+    """The same, computed as [F, P, Q, N]."""
+    pooled, reach = unit.extents(x, kernel)
     # One block more than is needed, so that there is always some padding: XLA stores what it pads,
     # and computes what it does not pad anew for every patch that it is in.
     counts = [p + q for p, q in zip(pooled, reach, strict=True)]
-    blocks = _cut(x.swapaxes(0, -1), pads, window, counts).transpose(2, 4, 0, 1, 3, 5)
-    blocks = blocks.reshape(math.prod(window) * x.shape[-1], *counts, x.shape[0])
-    weights = _at_every_position(kernel, window, reach)
+    blocks = _cut(x.swapaxes(0, -1), unit, counts).transpose(2, 4, 0, 1, 3, 5)
+    blocks = blocks.reshape(unit.positions * x.shape[-1], *counts, x.shape[0])
+    weights = _at_every_position(kernel, unit.window, reach)
     # The barriers keep XLA from moving reshapes and transpositions through the product.
     patches = lax.optimization_barrier(_patches(blocks, pooled, reach))
     weights = lax.optimization_barrier(weights.reshape(len(patches), weights.shape[-1]))
-    y = lax.dot_general(weights, patches, (((0,), (0,)), ((), ())), precision)
+    y = lax.dot_general(weights, patches, (((0,), (0,)), ((), ())), unit.precision)
     y = lax.optimization_barrier(y)
-    count, maps = math.prod(window), kernel.shape[-1]
+    maps = kernel.shape[-1]
     bias = jnp.zeros(maps, y.dtype) if bias is None else bias
-    if _largest_first(pool, activation):
-        y = activation(functools.reduce(first_max, jnp.split(y, count)) + bias[:, None])
+    if unit.largest_first:
+        y = unit.activation(unit.largest(y, axis=0) + bias[:, None])
     else:
-        y = activation(y + jnp.tile(bias, count)[:, None])
-        if pool == "max":
-            y = functools.reduce(first_max, jnp.split(y, count))
+        y = unit.activation(y + jnp.tile(bias, unit.positions)[:, None])
+        if unit.pool == "max":
+            y = unit.largest(y, axis=0)
         else:
-            y = jnp.matmul(_shares(pool, count, maps, y.dtype), y, precision="highest")
+            y = jnp.matmul(unit.shares(maps, y.dtype), y, precision="highest")
     return y.reshape(maps, *pooled, x.shape[0]).swapaxes(0, -1)
 
 
-def _largest_first(pool: Pool, activation: Activation) -> bool:
-    """Whether the largest of a window is so before the activation, too.
-
-    The activation is then computed once for it, not for every position.
-    """
-    return pool == "max" and activation in _NEVER_FALLING
-
-
-def _extents(
-    x: jax.Array, kernel: jax.Array, window: tuple[int, int], pads: tuple[tuple[int, int], ...]
-) -> tuple[tuple[int, int], tuple[int, int]]:
-    """How many pooled units there are along each axis, and how many blocks each depends on."""
-    axes = list(zip(x.shape[1:3], pads, kernel.shape, window, strict=False))
-    pooled = tuple((size + sum(pad) - k + 1) // w for size, pad, k, w in axes)
-    reach = tuple(-(-(w + k - 1) // w) for _, _, k, w in axes)
-    return pooled, reach
-
-
-def _cut(
-    x: jax.Array,
-    pads: tuple[tuple[int, int], ...],
-    window: tuple[int, int],
-    counts: Sequence[int],
-) -> jax.Array:
+def _cut(x: jax.Array, unit: Unit, counts: Sequence[int]) -> jax.Array:
     """[A, H, W, B] -> [A, rows of blocks, window, columns of blocks, window, B].
 
     The image is padded, or its end left out, so that there are as many as ``counts`` says.
     """
-    high = [
-        count * w - size - low
-        for count, w, size, (low, _) in zip(counts, window, x.shape[1:3], pads, strict=True)
+    widths = [
+        (low, count * w - size - low, 0)
+        for (low, _), count, w, size in zip(
+            unit.pads, counts, unit.window, x.shape[1:3], strict=True
+        )
     ]
-    inner = [(low, end, 0) for (low, _), end in zip(pads, high, strict=True)]
-    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *inner, (0, 0, 0)])
-    return x.reshape(x.shape[0], counts[0], window[0], counts[1], window[1], x.shape[-1])
+    x = lax.pad(x, jnp.zeros((), x.dtype), [(0, 0, 0), *widths, (0, 0, 0)])
+    shape = (counts[0], unit.window[0], counts[1], unit.window[1])
+    return x.reshape(x.shape[0], *shape, x.shape[-1])
 
 
 def _at_every_position(
@@ -198,15 +213,6 @@ def _(pooled, reach, primals, tangents):
     ]
     patches = _patches(blocks, pooled, reach)
     return patches, jnp.concatenate(shifted).reshape(patches.shape)
-
-
-def _shares(pool: Pool, count: int, maps: int, dtype: np.dtype) -> np.ndarray:
-    """[F, count * F]: the sum over the groups as a product, and with it the gradient.
-
-    As a sum, the gradient would be computed once for every group, or concatenated.  (An infinite
-    unit makes the other maps of its window NaN: 0 times infinity.)
-    """
-    return np.tile(np.eye(maps) / (count if pool == "mean" else 1), (1, count)).astype(dtype)
 
 
 @jax.custom_jvp
