@@ -1,6 +1,6 @@
 """Convolution, activation and pooling in one layer."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import jax
 from flax import linen as nn
@@ -8,6 +8,7 @@ from flax import linen as nn
 from cnnjax import ops
 from cnnjax.layers.convolution import Conv
 from cnnjax.ops.convolution_pooling import Pool
+from cnnjax.ops.elementwise import Activation
 
 
 class ConvPool(Conv):
@@ -26,7 +27,7 @@ class ConvPool(Conv):
     The others, parameters and errors are those of :class:`Conv`.
     """
 
-    activation: Callable[[jax.Array], jax.Array] = nn.relu
+    activation: Activation = nn.relu
     pool: Pool = "max"
     window: int | Sequence[int] = 2
 

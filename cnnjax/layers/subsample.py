@@ -10,6 +10,7 @@ from flax import linen as nn
 from flax.linen.dtypes import promote_dtype
 
 from cnnjax import ops
+from cnnjax.ops.elementwise import Activation
 from cnnjax.ops.windows import per_axis
 
 
@@ -36,7 +37,7 @@ class Subsample(nn.Module):
     window: int | Sequence[int] = 2
     coefficient_init: Callable | None = None
     bias_init: Callable = nn.initializers.zeros_init()
-    activation: Callable[[jax.Array], jax.Array] = lambda a: a
+    activation: Activation = jax.nn.identity
     dtype: Any = None
     param_dtype: Any = jnp.float32
 

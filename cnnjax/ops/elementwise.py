@@ -53,7 +53,7 @@ def scale_and_shift(
     scale: jax.Array,
     shift: jax.Array,
     *,
-    activation: Activation = lambda a: a,
+    activation: Activation = jax.nn.identity,
 ) -> jax.Array:
     """activation(x * scale + shift), one scale and one shift per map.
 
