@@ -5,8 +5,8 @@ import sys
 from absl import app, flags, logging
 
 from benchmarks import papers, tables
-from cnnjax.allocator import keep_memory
-from cnnjax.training.compilation import run_where_called
+from cnnjax.runtime.allocator import keep_memory
+from cnnjax.runtime.compilation import run_where_called
 
 SUITES = (
     "accelerator",

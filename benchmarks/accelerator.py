@@ -11,12 +11,12 @@ import jax
 import torch
 
 from benchmarks import contestants, speed_tables, torch_lenets
-from benchmarks.circumstances import circumstances
 from benchmarks.contestants import NETWORKS, Contestant, require_agreement
 from benchmarks.lenet import BATCHES, EXAMPLES
+from benchmarks.provenance import provenance
 from benchmarks.side_by_side import fastest, ratio, step_times
 from benchmarks.tables import RESULTS
-from cnnjax.directory import write_json
+from cnnjax.runtime.durable import write_json
 
 TORCH = ("eager", "channels_last", "graphed")
 _STEPS, _ROUNDS = 200, 5
@@ -31,7 +31,7 @@ def measure() -> None:
         )
     torch.backends.cudnn.benchmark = True
     data = contestants.images(EXAMPLES)
-    content = {**circumstances(), "device": device.device_kind, "rows": []}
+    content = {**provenance(), "device": device.device_kind, "rows": []}
     for network in NETWORKS:
         _require_agreement(network, BATCHES[0])
         for batch in BATCHES:

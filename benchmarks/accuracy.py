@@ -8,10 +8,10 @@ from typing import Any
 import experiments
 from benchmarks.tables import RESULTS
 from cnnjax import config as configuration
-from cnnjax.command_line import load_experiment
-from cnnjax.directory import write_json
-from cnnjax.run import Places, train
-from cnnjax.run_directory import command
+from cnnjax.command.line import load_experiment
+from cnnjax.experiment.run import Places, train
+from cnnjax.experiment.run_directory import command
+from cnnjax.runtime.durable import write_json
 
 # name -> (seeds, configuration).  Settings were tried on a few seeds whose test figures were seen
 # too: they are not chosen by validation alone.

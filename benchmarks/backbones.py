@@ -14,15 +14,15 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import torch_backbones
-from benchmarks.circumstances import circumstances
 from benchmarks.contestants import require_agreement
+from benchmarks.provenance import provenance
 from benchmarks.side_by_side import fastest, interleave, ratio
 from benchmarks.tables import RESULTS
-from cnnjax.directory import write_json
 from cnnjax.models import ResNet
 from cnnjax.pretrained.merge import merge
+from cnnjax.runtime.compilation import jit
+from cnnjax.runtime.durable import write_json
 from cnnjax.training import Task
-from cnnjax.training.compilation import jit
 from cnnjax.training.step import init_state, train_step
 from experiments import lenet
 
@@ -42,7 +42,7 @@ def measure() -> None:
             print(rows[-1], flush=True)
     write_json(
         RESULTS / "backbones.json",
-        {**circumstances(), "threads": torch.get_num_threads(), "rows": rows},
+        {**provenance(), "threads": torch.get_num_threads(), "rows": rows},
     )
 
 

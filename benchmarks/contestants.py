@@ -19,11 +19,11 @@ from jax.sharding import SingleDeviceSharding
 from benchmarks import flax_lenets
 from cnnjax.data import Spec
 from cnnjax.data.order import epoch_rows
+from cnnjax.runtime.compilation import jit, run_where_called
 from cnnjax.training import Devices, Programs, Task
-from cnnjax.training.compilation import jit, run_where_called
 from cnnjax.training.progress import init_progress
 from cnnjax.training.step import init_state, stream
-from cnnjax.training.together import steps_together
+from cnnjax.training.trials import trial_steps
 from experiments import lenet
 
 NETWORKS = ("lenet1", "lenet5", "modern")
@@ -115,7 +115,7 @@ def ours(
 
 
 def ours_together(network: str, batch: int, data: Data, trials: Sequence[Trial]) -> Contestants:
-    """cnnjax's trials vmapped, as :func:`cnnjax.training.together.fit_together` runs them."""
+    """cnnjax's trials vmapped, as :func:`cnnjax.training.trials.fit_trials` runs them."""
     run_where_called()
     count = len(data["labels"])
     task = _task(network, batch, count)
@@ -132,7 +132,7 @@ def ours_together(network: str, batch: int, data: Data, trials: Sequence[Trial])
 
     start = jax.vmap(functools.partial(init_progress, task), in_axes=(None, 0, 0))
     order = jit(jax.vmap(epoch, in_axes=(0, None)), out_shardings=place)
-    advance = steps_together(task, devices.one_program, place)
+    advance = trial_steps(task, devices.one_program, place)
     progress = jit(start, out_shardings=place)(data["inputs"][:1], traced, seeds)
     per_epoch = -(-count // batch)
     carry, rows, done = (progress.state, progress.totals), None, 0

@@ -17,15 +17,15 @@ import torch
 import torch.nn.functional as F
 
 from benchmarks import backbones
-from benchmarks.circumstances import circumstances
+from benchmarks.provenance import provenance
 from benchmarks.tables import RESULTS
 from cnnjax import data
-from cnnjax.directory import write_json
 from cnnjax.models.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
-from cnnjax.pretrained.backbones import backbone
+from cnnjax.runtime.durable import write_json
 from cnnjax.training import Devices, Plan, Task, fit, predict
-from cnnjax.training.fixed import computed_once
-from cnnjax.training.order import Order
+from cnnjax.training.batches import Order
+from cnnjax.transfer.backbones import backbone
+from cnnjax.transfer.precomputed import precompute
 from experiments import transfer
 
 _EPOCHS, _BATCH, _RATE, _MOMENTUM = 25, 4, 1e-3, 0.9
@@ -41,7 +41,7 @@ def measure(manual_dir: str | None) -> None:
     splits, source = _images(manual_dir)
     found = {"cnnjax": _ours(splits), "torch": _in_torch(splits)}
     content = {
-        **circumstances(),
+        **provenance(),
         "threads": torch.get_num_threads(),
         "data": source,
         "images": {name: len(split["labels"]) for name, split in splits.items()},
@@ -105,7 +105,7 @@ def _ours(splits: Splits) -> dict[str, Any]:
     """From images in memory to the trained classifier; programs are compiled, nothing is kept."""
     task, devices = _task(splits), Devices("single")
     start = time.perf_counter()
-    once = computed_once(task, splits, devices)
+    once = precompute(task, splits, devices)
     fitted = fit(once.task, once.splits, transfer.Hparams(), _plan(), devices=devices)
     seconds = time.perf_counter() - start
     held_out = once.splits["validation"]

@@ -13,9 +13,9 @@ _BATCH, _EXAMPLES, _STEPS = 64, 60_000, 20
 def main(library: str, network: str, folder: str) -> dict[str, float]:
     """Import, set up and take some steps with ``library``; compiled programs lie in ``folder``."""
     laps = [time.perf_counter()]
-    from benchmarks import circumstances, contestants
-    from cnnjax.allocator import keep_memory
-    from cnnjax.training.compilation import cache_programs
+    from benchmarks import contestants, provenance
+    from cnnjax.runtime.allocator import keep_memory
+    from cnnjax.runtime.compilation import cache_programs
     from cnnjax.training.devices import STEPS_A_CALL
 
     keep_memory()
@@ -35,7 +35,7 @@ def main(library: str, network: str, folder: str) -> dict[str, float]:
         "import_s": seconds[0],
         "set_up_s": seconds[1],
         "first_step_s": seconds[2],
-        "peak_mb": circumstances.peak_mb(),
+        "peak_mb": provenance.peak_mb(),
     }
 
 

@@ -15,14 +15,14 @@ import numpy as np
 import torch
 
 from benchmarks import contestants, speed_tables, torch_lenets
-from benchmarks.circumstances import circumstances
 from benchmarks.contestants import NETWORKS, Contestant, require_agreement
 from benchmarks.own_process import own_processes
+from benchmarks.provenance import provenance
 from benchmarks.side_by_side import fastest, interleave, ratio, step_times
 from benchmarks.tables import RESULTS
-from cnnjax.cores import cores
-from cnnjax.directory import write_json
 from cnnjax.models import LeNet1, LeNet5, ModernLeNet, summarize
+from cnnjax.runtime.cores import cores
+from cnnjax.runtime.durable import write_json
 
 EXAMPLES = 60_000
 BATCHES = (64, 512)
@@ -45,7 +45,7 @@ def measure() -> None:
             curve.append(_point(network, batch))
             print(curve[-1], flush=True)
     content = {
-        **circumstances(),
+        **provenance(),
         "threads": torch.get_num_threads(),
         "matrix_product_gflops": peak,
         "rows": rows,

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterable, Iterator
 from multiprocessing.connection import Connection
 from typing import Any, Self
 
-from cnnjax.allocator import keep_memory
+from cnnjax.runtime.allocator import keep_memory
 
 Run = Callable[[int], Any]
 """``run(steps)``; what it returns can be pickled."""

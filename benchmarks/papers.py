@@ -9,8 +9,8 @@ from typing import Any
 
 import experiments
 from benchmarks.tables import RESULTS
-from cnnjax.command_line import load_experiment, main
-from cnnjax.directory import write_json
+from cnnjax.command.line import load_experiment, main
+from cnnjax.runtime.durable import write_json
 from cnnjax.sweeps.directory import TRIALS, SweepDirectory
 
 

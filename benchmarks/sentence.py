@@ -13,14 +13,14 @@ import numpy as np
 import torch
 
 from benchmarks import sentence_steps, torch_sentence
-from benchmarks.circumstances import circumstances
 from benchmarks.contestants import require_agreement
 from benchmarks.own_process import own_processes
+from benchmarks.provenance import provenance
 from benchmarks.sentence_steps import BATCH, VARIANTS, Contestant, Data
 from benchmarks.side_by_side import fastest, ratio, step_times
 from benchmarks.speed_tables import sentence_line
 from benchmarks.tables import RESULTS
-from cnnjax.directory import write_json
+from cnnjax.runtime.durable import write_json
 
 _OURS = "cnnjax", "cnnjax, whole length"
 _BY_LENGTH = "by length"  # PyTorch on cnnjax's short batches
@@ -32,7 +32,7 @@ def measure(manual_dir: str | None) -> None:
     torch.set_num_threads(os.cpu_count() or 1)
     examples, words, source = sentence_steps.sentences(manual_dir)
     content = {
-        **circumstances(),
+        **provenance(),
         "threads": torch.get_num_threads(),
         "data": source,
         "sentences": len(examples["labels"]),

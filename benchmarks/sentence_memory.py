@@ -4,7 +4,7 @@ epoch, in a process of its own."""
 import sys
 
 from benchmarks import sentence_steps
-from benchmarks.circumstances import peak_mb
+from benchmarks.provenance import peak_mb
 
 
 def main(library: str, variant: str, manual_dir: str | None = None) -> float:

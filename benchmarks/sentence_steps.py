@@ -12,9 +12,9 @@ import numpy as np
 
 from cnnjax import data
 from cnnjax.data import Spec
+from cnnjax.runtime.compilation import run_where_called
 from cnnjax.training import Devices, Plan, Programs, Task
-from cnnjax.training.compilation import run_where_called
-from cnnjax.training.order import Order
+from cnnjax.training.batches import Order
 from experiments import sentence
 
 VARIANTS = ("static", "rand")  # nonstatic is the step of rand

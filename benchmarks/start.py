@@ -11,9 +11,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from benchmarks.circumstances import circumstances
+from benchmarks.provenance import provenance
 from benchmarks.tables import RESULTS, ROOT
-from cnnjax.directory import write_json
+from cnnjax.runtime.durable import write_json
 
 COMMAND = ("--experiment=lenet",)
 _CHILD = Path(__file__).with_name("start_child.py")
@@ -41,7 +41,7 @@ def measure(against: str | None, rounds: int) -> None:
                     runs.setdefault((name, start), []).append(found)
                     print(name, start, f"{sum(found['parts'].values()):.2f} s", flush=True)
         content = {
-            **circumstances(),
+            **provenance(),
             "command": " ".join(["python launch.py", *COMMAND]),
             "rounds": number + 1,
             "rows": [

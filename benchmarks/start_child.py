@@ -116,7 +116,7 @@ def watch_run(clock: Clock) -> None:
     """Time the parts of a run."""
     import jax
 
-    from cnnjax import observers, run
+    from cnnjax.experiment import observers, run
     from cnnjax.reports import figures
     from cnnjax.training import checkpoints, loop
 
@@ -152,7 +152,7 @@ def main(started_at: float, arguments: list[str]) -> dict[str, Any]:
     watch_imports(clock)
     watch_compilation(clock)
     import experiments
-    from cnnjax import command_line
+    from cnnjax.command import line as command_line
 
     watch_run(clock)
     status = command_line.main(experiments, arguments)

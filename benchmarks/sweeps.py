@@ -14,16 +14,16 @@ import jax
 import numpy as np
 
 from benchmarks import contestants, speed_tables
-from benchmarks.circumstances import circumstances
 from benchmarks.contestants import Contestants, Trial, in_turn, require_agreement
 from benchmarks.own_process import OwnProcess
+from benchmarks.provenance import provenance
 from benchmarks.side_by_side import fastest, interleave, ratio
 from benchmarks.tables import RESULTS
-from cnnjax.cores import cores
-from cnnjax.directory import write_json
+from cnnjax.runtime.compilation import run_where_called
+from cnnjax.runtime.cores import cores
+from cnnjax.runtime.durable import write_json
 from cnnjax.sweeps.engines import use_threads
 from cnnjax.training import Devices
-from cnnjax.training.compilation import run_where_called
 
 NETWORKS = ("lenet1", "lenet5")
 BATCH, EXAMPLES = 64, 6400
@@ -44,7 +44,7 @@ def measure() -> None:
         print(speed_tables.sweep_line(row), flush=True)
         measured.append(row)
     content = {
-        **circumstances(),
+        **provenance(),
         "device": jax.devices()[0].device_kind,
         "torch_device": _torch_device(),
         "cores": cores(),

@@ -62,7 +62,7 @@ from cnnjax.data import DataSet, Rows, Spec, cross_validation
 from cnnjax.errors import UserError
 from cnnjax.layers import symmetric_uniform
 from cnnjax.models import SentenceCNN
-from cnnjax.models.sentence import Activation, Pooling, Variant, window_problem
+from cnnjax.models.sentence import ActivationName, Pooling, Variant, window_problem
 from cnnjax.sweeps import axis, chain, grid, product, zipped
 from cnnjax.training import Lookup, Plan, Task
 
@@ -144,7 +144,7 @@ class Config:
     embedding: int = setting(300, "elements of a word's vector", minimum=1)
     windows: tuple[int, ...] = setting((3, 4, 5), "words that a filter sees")
     maps: int = setting(100, "filters of every window", minimum=1)
-    activation: Activation = setting("relu", "function of a feature")
+    activation: ActivationName = setting("relu", "function of a feature")
     pooling: Pooling = setting("max", "over time")
     k: int = setting(1, "how many values k_max keeps", minimum=1)
     pool_size: int = setting(10, "positions that share a maximum with local_max", minimum=1)

@@ -61,7 +61,7 @@ little data of a different one.
 
 How it is done
 * A stage is a feature with parameters that no feature before it depends on, found by tracing
-  (:mod:`cnnjax.models.stages`): the same rule freezes LeNets and ResNets, by parameter path.
+  (:mod:`cnnjax.transfer.stages`): the same rule freezes LeNets and ResNets, by parameter path.
 * Rates are smaller below: a stage's is the one above it times hparams.decay; gradual lets one stage
   after another join, from the top, evenly up to the share hparams.pace of the epochs (Howard and
   Ruder 2018, sections 3.2 and 3.3).  What is frozen has neither weight decay nor state.
@@ -101,21 +101,22 @@ from flax import struct
 from flax.traverse_util import flatten_dict
 from jax import lax
 
-from cnnjax import data, ops, processes
+from cnnjax import data, ops
 from cnnjax.config import setting
 from cnnjax.data import DataSet, Rows, Spec
 from cnnjax.errors import UserError
 from cnnjax.layers import FrozenBatchNorm
-from cnnjax.models import Head, features_of
 from cnnjax.models.lenet import BACKGROUND
-from cnnjax.models.transferred import read
-from cnnjax.pretrained.backbones import LENETS, Backbone, backbone
+from cnnjax.runtime import processes
+from cnnjax.runtime.compilation import jit
 from cnnjax.sweeps import axis, chain, grid, product, zipped
 from cnnjax.training import Plan, Task, init_state
-from cnnjax.training.compilation import jit
-from cnnjax.training.freezing import FROZEN, Depths, by_depth, described
-from cnnjax.training.pretraining import pretrained
-from cnnjax.training.task import Fixed
+from cnnjax.training.task import FrozenPart
+from cnnjax.transfer import Head, features_of
+from cnnjax.transfer.backbones import LENETS, Backbone, backbone
+from cnnjax.transfer.freezing import FROZEN, Depths, by_depth, described
+from cnnjax.transfer.heads import read
+from cnnjax.transfer.pretraining import pretrained
 
 SUMMARY = "transfer learning: scratch, linear, finetune, gradual, partial; little data"
 
@@ -278,7 +279,7 @@ def task(config: Config, spec: Spec) -> Task:
     )
     features = functools.partial(_features, config, network, feature)
     stored_views = config.views if _crops(config) else 1  # a LeNet's are made by its features
-    return dataclasses.replace(whole, fixed=Fixed(features, head, stored_views))
+    return dataclasses.replace(whole, frozen=FrozenPart(features, head, stored_views))
 
 
 def initial(config: Config, spec: Spec, data_dir: Path) -> Mapping[str, np.ndarray]:

@@ -8,7 +8,7 @@ import jax
 import pytest
 
 from cnnjax import data
-from cnnjax.training.compilation import cache_programs
+from cnnjax.runtime.compilation import cache_programs
 from tests.data_files import small_mnist, write_files
 
 # The optimiser of machine code would be a third of the suite's time; benchmarks have it.

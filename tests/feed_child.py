@@ -11,8 +11,8 @@ import optax
 from flax import linen as nn
 from flax import struct
 
-from benchmarks.circumstances import peak_mb
-from cnnjax.data.images import files
+from benchmarks.provenance import peak_mb
+from cnnjax.data.images import image_files as files
 from cnnjax.training import Devices, Plan, Programs, Task, feed, fit
 
 

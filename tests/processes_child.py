@@ -10,8 +10,8 @@ from pathlib import Path
 import jax
 import numpy as np
 
-from cnnjax import processes
 from cnnjax.errors import UserError
+from cnnjax.runtime import processes
 from cnnjax.training import Devices, Plan, fit
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.loop import Interrupted, Observer

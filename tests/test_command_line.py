@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 import experiments
 from cnnjax import data
-from cnnjax.command_line import main
+from cnnjax.command.line import main
 from cnnjax.config import settings
 from experiments.lenet import Config
 from tests.mistakes import refused
@@ -158,7 +158,7 @@ def test_other_versions_are_warned_of(capsys, finished, tmp_path):
 def test_the_folder_is_free_again_after_an_error_in_the_same_process(tmp_path, monkeypatch, capsys):
     argv = [*RUN, f"--workdir={tmp_path / 'run'}"]
     with monkeypatch.context() as patch:
-        patch.setattr("cnnjax.run.fit", lambda *a, **k: 1 / 0)
+        patch.setattr("cnnjax.experiment.run.fit", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(experiments, argv)
     assert main(experiments, argv) == 0
@@ -175,7 +175,7 @@ def test_a_full_disk_and_ctrl_c_need_no_traceback(capsys, monkeypatch, error, st
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("cnnjax.run.fit", fail)
+    monkeypatch.setattr("cnnjax.experiment.run.fit", fail)
     assert main(experiments, RUN) == status
     assert capsys.readouterr().err.startswith(message)
 

@@ -24,7 +24,7 @@ from cnnjax.training import (
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.curvature import calibration, gauss_newton_diagonal, scale_by_curvature
 from cnnjax.training.loop import Interrupted, Observer
-from cnnjax.training.together import fit_together
+from cnnjax.training.trials import fit_trials
 from tests.training_task import Hparams, SmallNet, small_splits, small_task, traced
 
 
@@ -179,7 +179,7 @@ def test_resumed_equals_uninterrupted(tmp_path, uninterrupted, stop_after, monke
 
 def test_trials_together_agree_with_one_alone(uninterrupted):
     data, rows = pool(small_splits())
-    found = fit_together(
+    found = fit_trials(
         curved_task(), data, [rows] * 2, [HPARAMS, Hparams(learning_rate=0.01)], [3, 4], PLAN,
         devices=Devices("single"),
     )  # fmt: skip

@@ -6,7 +6,7 @@ import numpy as np
 import optax
 import pytest
 
-from cnnjax.training.freezing import FROZEN, by_depth, described
+from cnnjax.transfer.freezing import FROZEN, by_depth, described
 
 PARAMS = {"top": {"w": jnp.array([1.0])}, "low": {"w": jnp.array([-2.0])}, "fix": jnp.array([3.0])}
 DEPTHS = {"top/w": 0, "low/w": 2, "fix": FROZEN}

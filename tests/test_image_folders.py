@@ -9,10 +9,10 @@ from PIL import Image
 
 import experiments
 from cnnjax import data
-from cnnjax.command_line import main
+from cnnjax.command.line import main
 from cnnjax.data.folds import fold_rows, pool
 from cnnjax.data.images import decoding, inspection
-from cnnjax.data.images import files as image_files
+from cnnjax.data.images import image_files as image_files
 from tests import image_folders
 from tests.data_files import refused
 

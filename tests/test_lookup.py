@@ -8,23 +8,14 @@ import jax.numpy as jnp
 import numpy as np
 import pytest
 
-from cnnjax.data.order import alike_rows
-from cnnjax.training import (
-    Devices,
-    Plan,
-    TrainState,
-    fit,
-    init_state,
-    lookup,
-    predict,
-    stream,
-    train_step,
-)
+from cnnjax.data.order import bucketed_rows
+from cnnjax.training import Devices, Plan, TrainState, fit, init_state, predict, stream, train_step
+from cnnjax.training.batches import Batches
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.loop import Interrupted, Observer
-from cnnjax.training.order import Order
-from cnnjax.training.sizes import Size, ladder, sizes_of
-from cnnjax.training.together import fit_together
+from cnnjax.training.sparse import lookup
+from cnnjax.training.sparse.buckets import Bucket, buckets_of, length_buckets
+from cnnjax.training.trials import fit_trials
 from experiments.sentence import assemble, plan
 from tests.agreement import quickly
 from tests.child_process import rows_of_module
@@ -57,7 +48,7 @@ def epoch(task, hparams, steps=12, seed=3):
     train = splits()["train"]
     state = begin(task, seed)
     step = jax.jit(functools.partial(train_step, task))
-    order = np.asarray(alike_rows(stream(seed, "order"), 0, jnp.zeros(90, int), batch_size=8)[0])
+    order = np.asarray(bucketed_rows(stream(seed, "order"), 0, jnp.zeros(90, int), batch_size=8)[0])
     for rows in order[:steps]:
         batch = {name: train[name][rows] for name in train} | {"weights": jnp.ones(8)}
         state, metrics = step(state, batch, hparams)
@@ -140,7 +131,7 @@ def test_parts_of_a_batch_work_on_the_rows_of_the_whole():
 def test_alike_rows_have_every_example_once_and_mostly_one_kind():
     kinds = np.repeat([0, 1, 2], [20, 30, 13])
     key = stream(0, "order")
-    rows, weights = alike_rows(key, 0, jnp.asarray(kinds), batch_size=10)
+    rows, weights = bucketed_rows(key, 0, jnp.asarray(kinds), batch_size=10)
     present = np.asarray(rows)[np.asarray(weights) > 0]
     assert sorted(present) == list(range(63))
     mixed = sum(
@@ -148,8 +139,8 @@ def test_alike_rows_have_every_example_once_and_mostly_one_kind():
         for r, w in zip(*map(np.asarray, (rows, weights)), strict=True)
     )
     assert mixed == 0  # 20 and 30 are whole batches
-    again, _ = alike_rows(key, 0, jnp.asarray(kinds), batch_size=10)
-    other, _ = alike_rows(key, 1, jnp.asarray(kinds), batch_size=10)
+    again, _ = bucketed_rows(key, 0, jnp.asarray(kinds), batch_size=10)
+    other, _ = bucketed_rows(key, 1, jnp.asarray(kinds), batch_size=10)
     assert np.array_equal(rows, again) and not np.array_equal(rows, other)
 
 
@@ -162,7 +153,7 @@ def groups(rows, weights):
 @pytest.mark.parametrize("regroup", [False, True])
 def test_batches_are_composed_anew_unless_told_not_to(regroup):
     key, kinds = stream(0, "order"), jnp.zeros(63, jnp.int32)
-    first, second = (alike_rows(key, e, kinds, batch_size=10, regroup=regroup) for e in (0, 1))
+    first, second = (bucketed_rows(key, e, kinds, batch_size=10, regroup=regroup) for e in (0, 1))
     assert (groups(*first) == groups(*second)) == (not regroup)
     assert not np.array_equal(first[0], second[0]), "their order changes in either case"
 
@@ -172,16 +163,20 @@ def test_ladder_by_hand():
     inputs = np.zeros((40, 64), np.int32)
     inputs[:20, :10], inputs[20:, :30] = np.arange(1, 11), np.arange(1, 31)
     needed = np.repeat([10, 30], 20)
-    steps = ladder(inputs, needed, 5)
-    assert steps == (Size(16, 31), Size(32, 31), Size(64, 31))  # 64 rows would be more than all
+    steps = length_buckets(inputs, needed, 5)
+    assert steps == (
+        Bucket(16, 31),
+        Bucket(32, 31),
+        Bucket(64, 31),
+    )  # 64 rows would be more than all
     batches = [(np.arange(5), np.ones(5)), (np.array([1, 30]), np.array([1.0, 0.0]))]
-    assert sizes_of(inputs, needed, batches, steps) == [steps[0], steps[0]]
-    assert sizes_of(inputs, needed, [(np.array([1, 30]), np.ones(2))], steps) == [steps[1]]
+    assert buckets_of(inputs, needed, batches, steps) == [steps[0], steps[0]]
+    assert buckets_of(inputs, needed, [(np.array([1, 30]), np.ones(2))], steps) == [steps[1]]
 
 
 def test_a_batch_with_more_words_than_its_class_expects_has_not_the_largest_size():
     inputs = np.random.RandomState(0).randint(1, 1000, (400, 30)).astype(np.int32)
-    steps = ladder(inputs, np.full(400, 30), 50)
+    steps = length_buckets(inputs, np.full(400, 30), 50)
     expected, ample, largest = (size.rows for size in steps)
     assert [size.columns for size in steps] == [30, 30, 30]
     # Some 774 of the 999 words are in 50 sentences of 30, give or take 13.
@@ -190,7 +185,7 @@ def test_a_batch_with_more_words_than_its_class_expects_has_not_the_largest_size
 
 def test_every_batch_fits_its_size():
     task, train = small_task(), splits()["train"]
-    order = Order(task, train["inputs"], Plan(epochs=1, batch_size=8), Devices("single"))
+    order = Batches(task, train["inputs"], Plan(epochs=1, batch_size=8), Devices("single"))
     needed = lookup.columns(task.lookup, train["inputs"])
     seen = set()
     for number in range(3):
@@ -233,7 +228,7 @@ def test_training_in_short_batches_equals_training_in_whole_length():
     """The same batches, cut and not, on the rows of each and on all rows: over an epoch."""
     task, hparams = small_task(), traced(small_config().hparams)
     train = splits()["train"]
-    order = Order(task, train["inputs"], Plan(epochs=1, batch_size=8, seed=1), Devices("single"))
+    order = Batches(task, train["inputs"], Plan(epochs=1, batch_size=8, seed=1), Devices("single"))
     rows, weights, sizes = order.batches(0)
     short, whole = begin(task, 1), begin(plainly(task), 1)
     step = jax.jit(functools.partial(train_step, task), static_argnames="rows")
@@ -300,7 +295,7 @@ def test_trials_together_equal_trials_alone():
     rows = {"train": np.arange(70), "validation": np.arange(70, 90)}
     alone_splits = {name: {k: v[chosen] for k, v in data.items()} for name, chosen in rows.items()}
     hparams = [config.hparams, config.hparams.replace(norm=np.inf, dropout=0.2)]
-    found = fit_together(task, data, [rows] * 2, hparams, [1, 2], plan(config))
+    found = fit_trials(task, data, [rows] * 2, hparams, [1, 2], plan(config))
     for seed, h, together in zip((1, 2), hparams, found, strict=True):
         one = dataclasses.replace(plan(config), seed=seed)
         # In one program, batches are not by length: the same as those of trials together.

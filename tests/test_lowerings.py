@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from cnnjax import ops
-from cnnjax.ops import winograd
+from cnnjax.ops.lowerings import winograd
 from tests.agreement import (
     assert_agree,
     assert_is_plain,

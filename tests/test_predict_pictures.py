@@ -9,9 +9,9 @@ from PIL import Image
 
 import experiments
 from cnnjax import data
-from cnnjax.command_line import main
+from cnnjax.command.line import main
 from cnnjax.data import pictures
-from cnnjax.prediction import Labelled
+from cnnjax.experiment.prediction import Labelled
 from cnnjax.reports import contact_sheet
 from tests import image_folders
 from tests.mistakes import refused

@@ -16,13 +16,14 @@ from flax import linen as nn
 from flax import struct
 
 from benchmarks.bag_of_words import bag_of_words, baselines
-from cnnjax import data, run
-from cnnjax.command_line import main
+from cnnjax import data
+from cnnjax.command.line import main
 from cnnjax.config import setting
 from cnnjax.data import text
+from cnnjax.experiment import run
+from cnnjax.experiment.prediction import classify_sentences
+from cnnjax.experiment.run import Places
 from cnnjax.models.evidence import deciding_ngrams
-from cnnjax.prediction import classify_sentences
-from cnnjax.run import Places
 from cnnjax.training import Plan, Task
 from tests import mistakes
 from tests.data_files import refused

@@ -7,13 +7,13 @@ from types import SimpleNamespace
 
 import pytest
 
-from cnnjax import allocator
+from cnnjax.runtime import allocator
 from tests.child_process import child
 
 PRINT_FAULTS = """
 import json, resource, sys
 import numpy as np
-from cnnjax.allocator import keep_memory
+from cnnjax.runtime.allocator import keep_memory
 
 kept = keep_memory() if sys.argv[1] == "keep" else None
 touch = lambda: np.ones(64 * 2**20, np.uint8)[-1]
@@ -52,8 +52,8 @@ def test_kept_memory_is_not_mapped_again(default_allocator):
 PRINT_FAULTS_OF_A_PROGRAM = """
 import resource, statistics, sys
 import jax, jax.numpy as jnp
-from cnnjax.allocator import keep_memory
-from cnnjax.training.compilation import run_where_called
+from cnnjax.runtime.allocator import keep_memory
+from cnnjax.runtime.compilation import run_where_called
 
 keep_memory()
 if sys.argv[1] == "where called":
@@ -100,7 +100,7 @@ import sys
 from pathlib import Path
 import jax, numpy as np
 from cnnjax import ops
-from cnnjax.training.compilation import cache_programs, jit
+from cnnjax.runtime.compilation import cache_programs, jit
 
 cache_programs(Path(sys.argv[1]))
 shapes = (2, 28, 28, 1), (5, 5, 1, 4), (5, 5, 4, 8)

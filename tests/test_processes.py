@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import experiments
-from cnnjax.command_line import main
+from cnnjax.command.line import main
 from cnnjax.training import Devices, fit
 from tests.processes_child import PLAN
 from tests.training_task import Hparams, small_splits, small_task

@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 
 from cnnjax import data
-from cnnjax.data.images import files as image_files
+from cnnjax.data.images import image_files as image_files
 from cnnjax.data.images import views
 from tests import image_folders
 from tests.data_files import refused

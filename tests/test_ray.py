@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
-from cnnjax.run import Places
+from cnnjax.experiment.run import Places
 from cnnjax.sweeps import engines, grid
 from cnnjax.sweeps.jobs import Job
 from cnnjax.sweeps.trials import trials_of

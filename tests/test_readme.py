@@ -37,7 +37,7 @@ def test_tables_are_generated_from_the_result_files():
 
 def test_every_flag_named_is_a_flag(capsys):
     import experiments
-    from cnnjax.command_line import main
+    from cnnjax.command.line import main
 
     known = {}
     for block in BASH:

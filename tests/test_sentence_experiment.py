@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import experiments
-from cnnjax.command_line import main
+from cnnjax.command.line import main
 from cnnjax.data import DataSet, Spec
 from cnnjax.errors import UserError
 from cnnjax.training import init_state

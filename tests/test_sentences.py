@@ -12,7 +12,7 @@ from tensorflow_datasets.core.download.checksums import compute_url_info
 
 from cnnjax import data
 from cnnjax.data import sentence_sources, sentences, text
-from cnnjax.data.text import files
+from cnnjax.data.text import readers
 from tests.data_files import config_of, nothing_prepared, refused, same
 
 SIZE = 40  # of every small file
@@ -242,7 +242,7 @@ def test_phrases_are_for_training_only(tmp_path, monkeypatch):
 )
 def test_a_tree(tmp_path, line, phrases, expected):
     (tmp_path / "t").write_text(line + "\n\n")
-    assert files.trees(tmp_path / "t", phrases) == expected
+    assert readers.trees(tmp_path / "t", phrases) == expected
 
 
 @pytest.mark.parametrize(
@@ -250,7 +250,7 @@ def test_a_tree(tmp_path, line, phrases, expected):
 )
 def test_what_is_no_tree_is_named(tmp_path, line):
     (tmp_path / "t").write_text(f"(2 fine)\n{line}\n")
-    refused(lambda: files.trees(tmp_path / "t"), tmp_path / "t", "line 2 is no tree")
+    refused(lambda: readers.trees(tmp_path / "t"), tmp_path / "t", "line 2 is no tree")
 
 
 @pytest.mark.parametrize(

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 from flax.traverse_util import unflatten_dict
 
-from cnnjax.models import CifarResNet, LeNet1, LeNet5, ModernLeNet, Transferred, features_of, stages
-from cnnjax.models.stages import shapes
+from cnnjax.models import CifarResNet, LeNet1, LeNet5, ModernLeNet
+from cnnjax.transfer import Transferred, features_of, stages
+from cnnjax.transfer.stages import shapes
 from tests.transfer_task import drawn
 
 

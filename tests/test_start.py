@@ -10,8 +10,8 @@ import pytest
 import experiments.lenet as experiment
 from benchmarks.start_child import Clock
 from cnnjax.data import Spec
+from cnnjax.runtime.compilation import compiler_options, jit
 from cnnjax.training import Devices, evaluator
-from cnnjax.training.compilation import compiler_options, jit
 from cnnjax.training.progress import init_progress
 from tests.child_process import child
 from tests.training_task import Hparams, small_splits, small_task
@@ -26,7 +26,7 @@ import importlib.util, json, sys
 import jax
 
 import experiments
-from cnnjax.command_line import main
+from cnnjax.command.line import main
 
 programs = []
 jax.monitoring.register_event_duration_secs_listener(

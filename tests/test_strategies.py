@@ -9,12 +9,12 @@ import pytest
 
 import experiments
 from cnnjax import data
-from cnnjax.command_line import main
+from cnnjax.command.line import main
 from cnnjax.config import to_dict
 from cnnjax.data import Spec
 from cnnjax.errors import UserError
+from cnnjax.experiment.run import Places, load_data
 from cnnjax.models import Net1, Net2, Net3, Net4, Net5, summarize
-from cnnjax.run import Places, load_data
 from cnnjax.training import squared_error
 from experiments import strategies
 from experiments.strategies import Config

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 import experiments
-from cnnjax.command_line import main
+from cnnjax.command.line import main
 from experiments.lenet import ABLATIONS
 from tests.mistakes import refused
 

@@ -8,7 +8,7 @@ import pytest
 from scipy import stats
 
 from cnnjax import config
-from cnnjax.reports.statistics import SweepResults, compare, summarize
+from cnnjax.reports.statistics import SweepResults, compare, summary_of
 from cnnjax.reports.sweep_figures import axis_figure
 from cnnjax.reports.sweep_report import write_sweep_report
 from cnnjax.reports.sweep_tables import csv_table, escape, markdown_table
@@ -62,7 +62,7 @@ def line_of(markdown, *cells):
 
 
 def test_summary_by_hand():
-    summary = summarize([1.0, 2.0, 3.0, 6.0])
+    summary = summary_of([1.0, 2.0, 3.0, 6.0])
     assert summary.mean == 3.0
     assert summary.sd == pytest.approx(math.sqrt(14 / 3))  # (4 + 1 + 0 + 9) / 3
     assert (summary.minimum, summary.maximum, summary.count) == (1.0, 6.0, 4)
@@ -72,10 +72,10 @@ def test_summary_by_hand():
 
 
 def test_summary_of_few_values():
-    assert summarize([]).mean is None
-    one = summarize([2.5])
+    assert summary_of([]).mean is None
+    one = summary_of([2.5])
     assert (one.mean, one.sd, one.low, one.high) == (2.5, None, None, None)
-    same = summarize([0.1, 0.1, 0.1])
+    same = summary_of([0.1, 0.1, 0.1])
     assert (same.sd, same.high - same.low) == (0.0, 0.0)
 
 

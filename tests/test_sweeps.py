@@ -14,7 +14,7 @@ from flax import struct
 from cnnjax import config as configuration
 from cnnjax.config import override, setting
 from cnnjax.errors import UserError
-from cnnjax.run import Places
+from cnnjax.experiment.run import Places
 from cnnjax.sweeps import chain, engines, grid, outcomes, run, zipped
 from cnnjax.sweeps.jobs import Job, command_of
 from cnnjax.sweeps.trials import groups, shared, trials_of
@@ -178,7 +178,7 @@ def test_one_that_diverges_says_so_and_is_not_run_again(tmp_path, together):
 
 
 def test_out_of_memory_halves_the_trials_in_a_program(monkeypatch):
-    sizes, real = [], outcomes.fit_together
+    sizes, real = [], outcomes.fit_trials
 
     def small(task, data, rows, *arguments, **options):
         sizes.append(len(rows))
@@ -186,7 +186,7 @@ def test_out_of_memory_halves_the_trials_in_a_program(monkeypatch):
             raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return real(task, data, rows, *arguments, **options)
 
-    monkeypatch.setattr(outcomes, "fit_together", small)
+    monkeypatch.setattr(outcomes, "fit_trials", small)
     rows = sweep(grid(seed=range(4)), together=True, at_once=4)
     assert sizes == [4, 2, 2]
     assert [row["changes"]["seed"] for row in rows] == [0, 1, 2, 3]

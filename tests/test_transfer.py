@@ -13,15 +13,15 @@ from safetensors.numpy import load_file, save_file
 
 import experiments
 from cnnjax import data
-from cnnjax.command_line import main
+from cnnjax.command.line import main
 from cnnjax.config import to_dict
 from cnnjax.data import Spec
 from cnnjax.errors import UserError
-from cnnjax.pretrained.backbones import BACKBONES
-from cnnjax.run_directory import RunDirectory
+from cnnjax.experiment.run_directory import RunDirectory
 from cnnjax.training import Plan, TrainState, fit, train_step
-from cnnjax.training.fixed import computed_once
-from cnnjax.training.freezing import FROZEN
+from cnnjax.transfer.backbones import BACKBONES
+from cnnjax.transfer.freezing import FROZEN
+from cnnjax.transfer.precomputed import precompute
 from experiments import transfer
 from experiments.transfer import Config
 from tests import image_folders
@@ -334,8 +334,8 @@ def test_a_run_from_other_weights_is_not_continued(tmp_path):
     run, config = RunDirectory(tmp_path / "run"), Config()
 
     def open_with(digest):
-        circumstances = {"data": {"sha256": "1" * 64}, "initial": {"sha256": digest * 64}}
-        with run.open("transfer", config, [], circumstances, print):
+        provenance = {"data": {"sha256": "1" * 64}, "initial": {"sha256": digest * 64}}
+        with run.open("transfer", config, [], provenance, print):
             pass
 
     open_with("a")
@@ -399,9 +399,9 @@ def test_a_linear_classifier_learns_from_stored_crops(tmp_path):
     changes = {"dataset": dataset.name, "backbone": "resnet20", "strategy": "linear"}
     config = config_of(transfer.RANDOM, **changes, distortions=True, views=3)
     task = task_of(config, dataset.spec)
-    once = computed_once(task, dataset.splits, SINGLE(), tmp_path / "data")
+    once = precompute(task, dataset.splits, SINGLE(), tmp_path / "data")
     images = dataset.splits["train"]["inputs"]
-    features = jax.jit(functools.partial(task.fixed.features, dict(params_of(task, dataset.spec))))
+    features = jax.jit(functools.partial(task.frozen.features, dict(params_of(task, dataset.spec))))
     seen = [np.asarray(view) for view in (images, *(images.random_crops(0, i) for i in (1, 2)))]
     for view, expected in enumerate(seen):
         found = once.splits["train"]["inputs"][:, view : view + 1]
@@ -434,7 +434,7 @@ def test_a_linear_probe_of_a_real_network(real_data, tmp_path):
     weights = real_data / "weights" / "resnet_cifar10" / "resnet20-12fca82f.th"
     config = config_of(weights, backbone="resnet20", strategy="linear", epochs=20)
     task = task_of(config, spec)
-    once = computed_once(task, splits, SINGLE(), tmp_path)
+    once = precompute(task, splits, SINGLE(), tmp_path)
     plan = transfer.plan(config)
     fitted = fit(once.task, once.splits, config.hparams, plan, devices=SINGLE())
     logits = once.task.logits(fitted.params, once.splits["test"]["inputs"])

@@ -9,7 +9,7 @@ import pytest
 
 import experiments
 from cnnjax import data, ops
-from cnnjax.command_line import main
+from cnnjax.command.line import main
 from cnnjax.data import zip_text
 from cnnjax.models.lenet import lenet_inputs
 from experiments import strategies, zipcode

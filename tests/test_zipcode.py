@@ -13,13 +13,13 @@ import pytest
 import experiments
 from benchmarks import papers
 from cnnjax import ops
-from cnnjax.command_line import main
+from cnnjax.command.line import main
 from cnnjax.config import override, to_dict
 from cnnjax.data import Spec, idx
 from cnnjax.errors import UserError
+from cnnjax.experiment.run import Places, load_data
 from cnnjax.models import ZipCodeNet, summarize
 from cnnjax.models.zipcode import H2_CONNECTIONS
-from cnnjax.run import Places, load_data
 from experiments import zipcode
 from experiments.zipcode import Config
 from tests.data_files import write_files

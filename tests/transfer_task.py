@@ -9,10 +9,10 @@ from safetensors.numpy import save_file
 
 from cnnjax.config import override
 from cnnjax.data import Spec
+from cnnjax.experiment.run import Places, task_to_train
 from cnnjax.models import LeNet1
-from cnnjax.models.stages import shapes
-from cnnjax.run import Places, task_to_train
 from cnnjax.training import Devices, Task
+from cnnjax.transfer.stages import shapes
 from experiments import transfer
 from experiments.transfer import Config
 

@@ -21,7 +21,7 @@ import numpy as np
 from cnnjax.data.dataset import DataSet
 from cnnjax.data.folders import data_folder
 from cnnjax.data.text import text_dataset, tokens
-from cnnjax.directory import write_text
+from cnnjax.runtime.durable import write_text
 
 PACKAGES = ("python", "numpy", "scipy", "jax")
 """The classes: the standard library and three packages."""

@@ -10,7 +10,7 @@ import tensorflow_datasets as tfds
 
 from cnnjax.data import idx
 from cnnjax.data.dataset import DataSet, stratified_parts, take
-from cnnjax.data.files import digest, find, sha256
+from cnnjax.data.manual_files import digest, find, sha256
 from cnnjax.data.preparation import prepare, quiet, read, require_reachable
 from cnnjax.errors import UserError
 

@@ -35,10 +35,10 @@ def epoch_rows(
 
 
 @functools.partial(jax.jit, static_argnames=("batch_size", "width", "regroup"))
-def alike_rows(
+def bucketed_rows(
     key: jax.Array,
     epoch: int,
-    kinds: jax.Array,
+    buckets: jax.Array,
     *,
     batch_size: int,
     width: int | None = None,
@@ -52,18 +52,18 @@ def alike_rows(
 
     Args:
         key, epoch, batch_size, width: as in :func:`epoch_rows`.
-        kinds: int[N], of every example; all the same for no difference.
+        buckets: int[N], of every example; all the same for no difference.
         regroup: compose the batches anew in every epoch; otherwise as in the first.
 
     Returns:
         As :func:`epoch_rows`.
     """
     rows, weights = epoch_rows(
-        key, epoch if regroup else 0, count=len(kinds), batch_size=len(kinds), width=None
+        key, epoch if regroup else 0, count=len(buckets), batch_size=len(buckets), width=None
     )
-    order = rows[0][jnp.argsort(kinds[rows[0]], stable=True)]
-    steps = -(-len(kinds) // batch_size)
-    missing = steps * batch_size - len(kinds)
+    order = rows[0][jnp.argsort(buckets[rows[0]], stable=True)]
+    steps = -(-len(buckets) // batch_size)
+    missing = steps * batch_size - len(buckets)
     columns = ((0, 0), (0, (width or batch_size) - batch_size))
     arrays = (
         jnp.pad(jnp.pad(array, (0, missing)).reshape(steps, batch_size), columns)

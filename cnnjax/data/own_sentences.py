@@ -6,7 +6,7 @@ import numpy as np
 
 from cnnjax.data.dataset import DataSet
 from cnnjax.data.folders import expanded
-from cnnjax.data.text import files, text_dataset, three_splits
+from cnnjax.data.text import readers, text_dataset, three_splits
 from cnnjax.errors import UserError
 
 
@@ -29,7 +29,7 @@ def load(name: str, data_dir: Path | None, manual_dir: Path | None) -> DataSet:
     return text_dataset(name, splits, classes, "unicode", {"source": place, "split": how})
 
 
-def _folder(name: str, place: str) -> tuple[list[files.Example], list[str]]:
+def _folder(name: str, place: str) -> tuple[list[readers.Example], list[str]]:
     folder = expanded("config.dataset", place)
     if not place or not folder.is_dir():
         raise UserError(f"{name}: there is no folder {place!r}; written text:FOLDER")
@@ -37,16 +37,16 @@ def _folder(name: str, place: str) -> tuple[list[files.Example], list[str]]:
     if not paths:
         raise UserError(f"{name}: the folder holds no file; one text file a class is expected")
     examples = [
-        example for label, path in enumerate(paths) for example in files.class_file(path, label)
+        example for label, path in enumerate(paths) for example in readers.class_file(path, label)
     ]
     return examples, [path.name.removesuffix(".txt") for path in paths]
 
 
-def _table(name: str, place: str) -> tuple[list[files.Example], list[str]]:
+def _table(name: str, place: str) -> tuple[list[readers.Example], list[str]]:
     path, *columns = place.rsplit(":", 2)
     if len(columns) != 2:
         raise UserError(f"{name}: written table:FILE:TEXT_COLUMN:LABEL_COLUMN")
-    rows = files.table(expanded("config.dataset", path), *columns)
+    rows = readers.table(expanded("config.dataset", path), *columns)
     if not rows:
         raise UserError(f"{path}: has no row below its header")
     classes = sorted({label for _, label in rows})

@@ -5,7 +5,7 @@ import functools
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from cnnjax.data.text import files
+from cnnjax.data.text import readers
 from cnnjax.errors import UserError
 
 _NEGATIVE_POSITIVE = ("negative", "positive")
@@ -13,7 +13,7 @@ _FIVE = ("very negative", "negative", "neutral", "positive", "very positive")
 _QUESTIONS = ("description", "entity", "abbreviation", "human", "location", "number")
 _QUESTION_MARKS = ("DESC", "ENTY", "ABBR", "HUM", "LOC", "NUM")
 
-Read = Callable[[tuple[Path, ...], str], list[files.Example]]
+Read = Callable[[tuple[Path, ...], str], list[readers.Example]]
 """``(files of a split, encoding) -> examples``."""
 
 
@@ -54,27 +54,27 @@ class Source:
     cleaning: str = "kim"
 
 
-def _by_class(paths: tuple[Path, ...], encoding: str) -> list[files.Example]:
+def _by_class(paths: tuple[Path, ...], encoding: str) -> list[readers.Example]:
     """A file a class, in label order."""
     return [
         example
         for label, path in enumerate(paths)
-        for example in files.class_file(path, label, encoding)
+        for example in readers.class_file(path, label, encoding)
     ]
 
 
 def _labelled(
     labels: Mapping[str, int], paths: tuple[Path, ...], encoding: str
-) -> list[files.Example]:
+) -> list[readers.Example]:
     (path,) = paths
-    return files.labelled_lines(path, labels, encoding)
+    return readers.labelled_lines(path, labels, encoding)
 
 
-def _questions(paths: tuple[Path, ...], encoding: str) -> list[files.Example]:
+def _questions(paths: tuple[Path, ...], encoding: str) -> list[readers.Example]:
     """``CLASS:kind question`` lines, as Li and Roth have them."""
     (path,) = paths
     examples = []
-    for number, line in enumerate(files.lines(path, encoding), 1):
+    for number, line in enumerate(readers.lines(path, encoding), 1):
         mark, _, question = line.partition(" ")
         coarse = mark.partition(":")[0]
         if coarse not in _QUESTION_MARKS:
@@ -88,11 +88,11 @@ def _questions(paths: tuple[Path, ...], encoding: str) -> list[files.Example]:
 
 def _treebank(
     binary: bool, phrases: bool, paths: tuple[Path, ...], encoding: str
-) -> list[files.Example]:
+) -> list[readers.Example]:
     """Labels 0 .. 4, or without the neutral ones 0 and 1."""
     (path,) = paths
     every = phrases and path.name == "train.txt"
-    examples = files.trees(path, every, encoding)
+    examples = readers.trees(path, every, encoding)
     if binary:
         examples = [(text, int(label > 2)) for text, label in examples if label != 2]
     return list(dict.fromkeys(examples)) if every else examples

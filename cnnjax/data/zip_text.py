@@ -8,7 +8,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax.data import files
+from cnnjax.data import manual_files
 from cnnjax.errors import UserError
 
 SIZE = 16
@@ -27,7 +27,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         UserError: a missing, unreadable or truncated file, one without images, or the first line
             that is not an image, by its number.
     """
-    lines = files.content(path).splitlines()
+    lines = manual_files.content(path).splitlines()
     if not lines:
         raise UserError(f"{path}: holds no image")
     table = np.array([_line(path, i, line) for i, line in enumerate(lines, 1)], np.float64)

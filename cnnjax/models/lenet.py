@@ -4,7 +4,6 @@ All take float[N, H, W, C] with any number of channels, and any size from which 
 convolutions leave at least one unit.
 """
 
-from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,10 +13,7 @@ from flax import linen as nn
 from cnnjax import ops
 from cnnjax.layers import Conv, ConvPool, RadialBasis, Subsample, fan_in_uniform
 from cnnjax.models.bitmaps import DIGITS
-
-Features = dict[str, jax.Array]
-Dropout = Callable[..., jax.Array]
-"""``(x, site=0) -> x``, as :class:`cnnjax.training.Task` describes it."""
+from cnnjax.models.interface import Dropout, Features
 
 C3_CONNECTIONS = (
     # Every contiguous subset of three of the six S2 maps, of four, three discontinuous subsets

@@ -16,7 +16,7 @@ from flax import linen as nn
 
 from cnnjax import ops
 from cnnjax.layers import Conv, FrozenBatchNorm, fan_in_uniform
-from cnnjax.models.lenet import Dropout, Features
+from cnnjax.models.interface import Dropout, Features
 
 # Of ImageNet's pixels in 0..1: torchvision's networks take (pixel - mean) / deviation.
 IMAGENET_MEAN, IMAGENET_DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)

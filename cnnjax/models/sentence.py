@@ -10,10 +10,10 @@ from jax import lax
 
 from cnnjax import ops
 from cnnjax.layers import symmetric_uniform
-from cnnjax.models.lenet import Dropout
+from cnnjax.models.interface import Dropout
 
 Variant = Literal["rand", "static", "nonstatic", "multichannel"]
-Activation = Literal["relu", "tanh", "sigmoid", "softplus", "cube", "identity"]
+ActivationName = Literal["relu", "tanh", "sigmoid", "softplus", "cube", "identity"]
 Pooling = Literal["max", "k_max", "local_max", "mean"]
 
 # None of them ever decreases: the maximum over time may be taken before them.
@@ -70,7 +70,7 @@ class SentenceCNN(nn.Module):
     variant: Variant = "rand"
     windows: tuple[int, ...] = (3, 4, 5)
     maps: int = 100
-    activation: Activation = "relu"
+    activation: ActivationName = "relu"
     pooling: Pooling = "max"
     k: int = 1
     pool_size: int = 10
@@ -126,7 +126,7 @@ class SentenceCNN(nn.Module):
                 f"{list(inputs.shape)}"
             )
         for name, values in (
-            ("variant", get_args(Variant)), ("activation", get_args(Activation)),
+            ("variant", get_args(Variant)), ("activation", get_args(ActivationName)),
             ("pooling", get_args(Pooling)),
         ):  # fmt: skip
             if getattr(self, name) not in values:
@@ -164,7 +164,7 @@ class Channels(nn.Module):
         return table
 
     def _param(self, name: str, init: Callable[[jax.Array], jax.Array]) -> jax.Array:
-        # Of any number of rows: ids may be positions among a few (cnnjax.training.lookup).
+        # Of any number of rows: ids may be positions among a few (cnnjax.training.sparse.lookup).
         if self.has_variable("params", name):
             return self.get_variable("params", name)
         return self.param(name, init)

@@ -8,7 +8,7 @@ from flax import linen as nn
 
 from cnnjax import ops
 from cnnjax.layers import Conv
-from cnnjax.models.lenet import Dropout, Features
+from cnnjax.models.interface import Dropout, Features
 
 
 class Fire(nn.Module):

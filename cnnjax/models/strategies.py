@@ -19,7 +19,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.layers import Conv, LocalConv, fan_in_uniform
-from cnnjax.models.lenet import Dropout, Features
+from cnnjax.models.interface import Dropout, Features
 from cnnjax.ops import scaled_tanh
 
 SIZE = 16  # of images

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax.layers import Conv, fan_in_uniform
-from cnnjax.models.lenet import Dropout, Features
+from cnnjax.models.interface import Dropout, Features
 from cnnjax.models.strategies import SIZE, pad_background
 from cnnjax.ops import scaled_tanh
 

@@ -12,7 +12,7 @@ from cnnjax.ops.distortion import random_shift, random_warp, warp
 from cnnjax.ops.elementwise import dropout, scale_and_shift, scaled_tanh
 from cnnjax.ops.images import enlarge, intensity, resize_by_area, standardize
 from cnnjax.ops.lookup_convolution import max_of_lookup_conv
-from cnnjax.ops.lowerings import plain_lowerings
+from cnnjax.ops.lowerings.choice import plain_lowerings
 from cnnjax.ops.pooling import (
     k_max_over_time,
     max_over_time,

@@ -8,8 +8,8 @@ import jax
 import jax.numpy as jnp
 from jax import lax
 
-from cnnjax.ops.convolution_lowerings import fastest
-from cnnjax.ops.lowerings import choose
+from cnnjax.ops.lowerings.choice import choose
+from cnnjax.ops.lowerings.convolution import fastest
 from cnnjax.ops.windows import Padding, check_fits, pad_widths, per_axis
 
 _SPATIAL = "XYZ"

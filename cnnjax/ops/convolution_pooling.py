@@ -8,14 +8,14 @@ import jax
 from jax import lax
 
 from cnnjax.ops.convolution import add_bias, conv
-from cnnjax.ops.convolution_pooling_lowerings import (
+from cnnjax.ops.elementwise import FEW_MAPS, Activation
+from cnnjax.ops.lowerings.choice import choose
+from cnnjax.ops.lowerings.convolution_pooling import (
     Pool,
     Unit,
     examples_innermost,
     examples_outermost,
 )
-from cnnjax.ops.elementwise import FEW_MAPS, Activation
-from cnnjax.ops.lowerings import choose
 from cnnjax.ops.pooling import Window, max_pool, mean_pool, sum_pool
 from cnnjax.ops.windows import Padding, pad_widths, per_axis
 

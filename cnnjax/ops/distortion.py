@@ -8,7 +8,7 @@ import numpy as np
 from jax import lax
 from jax.scipy.ndimage import map_coordinates
 
-from cnnjax.ops.lowerings import choose
+from cnnjax.ops.lowerings.choice import choose
 
 _CONTROLS = 6  # points along each axis that are moved at random
 

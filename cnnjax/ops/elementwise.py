@@ -13,7 +13,7 @@ from collections.abc import Callable
 import jax
 import jax.numpy as jnp
 
-from cnnjax.ops.lowerings import choose
+from cnnjax.ops.lowerings.choice import choose
 
 Activation = Callable[[jax.Array], jax.Array]
 

@@ -15,7 +15,7 @@ import jax.numpy as jnp
 from jax import lax
 
 from cnnjax.ops.convolution import conv
-from cnnjax.ops.lowerings import choose
+from cnnjax.ops.lowerings.choice import choose
 
 # With more rows than that for every sequence, adding up the winning words is faster than the
 # product of all rows with their gradients, nearly all of them zero (benchmarks/README.md).

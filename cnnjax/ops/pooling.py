@@ -15,7 +15,7 @@ import jax.numpy as jnp
 import numpy as np
 from jax import lax
 
-from cnnjax.ops.lowerings import choose
+from cnnjax.ops.lowerings.choice import choose
 from cnnjax.ops.windows import Padding, check_fits, pad_widths, per_axis
 
 Window = int | Sequence[int]

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cnnjax.directory import write_text
+from cnnjax.runtime.durable import write_text
 
 if TYPE_CHECKING:
-    from cnnjax.prediction import Labelled
+    from cnnjax.experiment.prediction import Labelled
 
 MOST = 96
 """Pictures on a sheet; the table has all."""

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 from safetensors.numpy import load_file
 
-from cnnjax.run_directory import METRICS, RunDirectory
+from cnnjax.experiment.run_directory import METRICS, RunDirectory
 
 _MOST_NAMED_CLASSES = 20  # more tick labels cannot be read
 

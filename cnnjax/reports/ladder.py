@@ -7,11 +7,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
-from cnnjax.directory import write_text
 from cnnjax.reports import sweep_axes
 from cnnjax.reports.networks import against, line
-from cnnjax.reports.statistics import summarize
+from cnnjax.reports.statistics import summary_of
 from cnnjax.reports.sweep_tables import escape
+from cnnjax.runtime.durable import write_text
 
 _MARKERS = "*Pxs"  # of the sources' numbers
 
@@ -57,7 +57,7 @@ def markdown_table(rungs: Sequence[Rung]) -> str:
     ]  # fmt: skip
     lines = [line(header), "|-" + "|-:" * (len(header) - 1) + "|"]
     for above, rung in zip([None, *rungs], rungs, strict=False):
-        found, learned = summarize(list(rung.test.values())), summarize(list(rung.train.values()))
+        found, learned = summary_of(list(rung.test.values())), summary_of(list(rung.train.values()))
         mean = "–" if found.mean is None else f"{found.mean:.2f}"
         if found.sd is not None:
             mean += f" ± {found.sd:.2f}"
@@ -77,7 +77,7 @@ def ladder_figure(rungs: Sequence[Rung], title: str) -> Figure:
     figure = Figure(figsize=(7.6, 4.6), layout="constrained")
     ax = figure.subplots()
     for place, rung in enumerate(rungs):
-        found, learned = summarize(list(rung.test.values())), summarize(list(rung.train.values()))
+        found, learned = summary_of(list(rung.test.values())), summary_of(list(rung.train.values()))
         ax.plot(
             place + 0.1 * sweep_axes.jitter(found.count), list(rung.test.values()), "o",
             color="C0", markersize=4, markeredgewidth=0, alpha=0.4,

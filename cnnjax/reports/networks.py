@@ -8,10 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
-from cnnjax.directory import write_text
 from cnnjax.reports import sweep_axes
-from cnnjax.reports.statistics import Summary, compare, summarize
+from cnnjax.reports.statistics import Summary, compare, summary_of
 from cnnjax.reports.sweep_tables import escape
+from cnnjax.runtime.durable import write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Network:
     @property
     def summary(self) -> Summary:
         """Of the percentages."""
-        return summarize(list(self.measured.values()))
+        return summary_of(list(self.measured.values()))
 
 
 @dataclasses.dataclass(frozen=True)

@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from cnnjax.config import REPLICATES
-from cnnjax.directory import write_text
 from cnnjax.reports.networks import against, line
-from cnnjax.reports.statistics import Summary, as_text, summarize
+from cnnjax.reports.statistics import Summary, as_text, summary_of
 from cnnjax.reports.sweep_tables import escape
+from cnnjax.runtime.durable import write_text
 
 _MARKERS = "osD^vPX*"
 _A_CLASS = " a class"
@@ -37,7 +37,7 @@ class Way:
 
     def at(self, images: int) -> Summary:
         """Of the percentages with so many training images."""
-        return summarize(list(self.correct.get(images, {}).values()))
+        return summary_of(list(self.correct.get(images, {}).values()))
 
 
 def write_shots(

@@ -35,7 +35,7 @@ class Summary:
     high: float | None = None
 
 
-def summarize(values: Sequence[float]) -> Summary:
+def summary_of(values: Sequence[float]) -> Summary:
     """The summary of a sample."""
     count = len(values)
     if not count:
@@ -105,7 +105,7 @@ def _sd(values: Sequence[float]) -> float:
 
 
 @dataclasses.dataclass(frozen=True)
-class Trial:
+class Replicate:
     """One trial of a sweep; ``row`` is None while it is missing."""
 
     number: int
@@ -119,11 +119,11 @@ class Trial:
 
 
 @dataclasses.dataclass(frozen=True)
-class Setting:
+class Group:
     """The values of the axes, and the trials that share them by (seed, fold, fold_seed)."""
 
     values: Mapping[str, Any]
-    replicates: Mapping[tuple, Trial]
+    replicates: Mapping[tuple, Replicate]
 
     def measured(self, split: str, metric: str) -> dict[tuple, float]:
         """A metric of the finished replicates; "error" is 100 (1 - accuracy), in percent."""
@@ -138,7 +138,7 @@ class Setting:
     @functools.cached_property
     def error(self) -> Summary:
         """Of the test error, in percent."""
-        return summarize(list(self.measured("test", "error").values()))
+        return summary_of(list(self.measured("test", "error").values()))
 
     def count(self, status: str) -> int:
         """How many replicates have this status."""
@@ -155,7 +155,7 @@ class SweepResults:
     Attributes:
         axes: the changed paths without the replicate axes, each with its values in order.
         replicate_axes: those of seed, fold and fold_seed that are swept, likewise.
-        settings: all :class:`Setting` objects.
+        settings: all :class:`Group` objects.
         repeated: how many trials have another's configuration; they count once.
     """
 
@@ -164,7 +164,7 @@ class SweepResults:
         self._base = {path: _frozen(v) for path, v in config.flatten(sweep["config"]).items()}
         self._typed: dict[tuple[str, str], Any] = {}  # (path, as the sweep writes it) -> value
         by_number = {row["trial"]: row for row in rows}
-        trials = [Trial(i, c, by_number.get(i)) for i, c in enumerate(sweep["trials"])]
+        trials = [Replicate(i, c, by_number.get(i)) for i, c in enumerate(sweep["trials"])]
         for trial in trials:
             own = config.flatten((trial.row or {}).get("config") or {})
             for path in trial.changes.keys() & own.keys():
@@ -172,14 +172,14 @@ class SweepResults:
         paths = list(dict.fromkeys(path for trial in trials for path in trial.changes))
         axes = [path for path in paths if path not in config.REPLICATES]
 
-        grouped: dict[tuple, dict[tuple, Trial]] = {}
+        grouped: dict[tuple, dict[tuple, Replicate]] = {}
         for trial in trials:
             replicates = grouped.setdefault(self._values(trial, axes), {})
             key = self._values(trial, config.REPLICATES)
             if key not in replicates or replicates[key].row is None:
                 replicates[key] = trial
         self.settings = [
-            Setting(dict(zip(axes, values, strict=True)), replicates)
+            Group(dict(zip(axes, values, strict=True)), replicates)
             for values, replicates in grouped.items()
         ]
         self.repeated = len(trials) - sum(len(s.replicates) for s in self.settings)
@@ -193,7 +193,7 @@ class SweepResults:
         }
         self.baseline = self._baseline(sweep.get("baseline"))
 
-    def _values(self, trial: Trial, paths: Sequence[str]) -> tuple:
+    def _values(self, trial: Replicate, paths: Sequence[str]) -> tuple:
         return tuple(
             self._value(path, trial.changes[path]) if path in trial.changes
             else self._base.get(path)
@@ -221,12 +221,12 @@ class SweepResults:
             return base
         return dict(self.settings[0].values) if self.settings else {}
 
-    def is_baseline(self, setting: Setting) -> bool:
+    def is_baseline(self, setting: Group) -> bool:
         """Whether the setting has all values of the baseline."""
         values = self._base | dict(setting.values)
         return all(values.get(path) == value for path, value in self.baseline.items())
 
-    def against_baseline(self, setting: Setting) -> Comparison | None:
+    def against_baseline(self, setting: Group) -> Comparison | None:
         """The setting's test error against that of the baseline, in points.
 
         A baseline that names some of the axes only is, for every setting, the one that agrees with
@@ -241,7 +241,7 @@ class SweepResults:
         return None
 
     @property
-    def trials(self) -> list[Trial]:
+    def trials(self) -> list[Replicate]:
         """All trials, in the order of the sweep."""
         found = [trial for s in self.settings for trial in s.replicates.values()]
         return sorted(found, key=lambda trial: trial.number)

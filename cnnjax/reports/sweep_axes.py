@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import NullLocator
 
-from cnnjax.reports.statistics import as_text, summarize
+from cnnjax.reports.statistics import as_text, summary_of
 
 MOST_TICKS = 12  # more values of a numeric axis are not all labelled
 _WIDE = 20  # values of a wider ratio are drawn on a logarithmic axis
@@ -64,7 +64,7 @@ def error_axis(ax: Axes, samples: Sequence[Sequence[float]]) -> None:
         return
     room = 0.5 * (high - low)
     pad = 0.12 * (high - low) or 0.1 * high or 0.5
-    summaries = [summary for summary in map(summarize, samples) if summary.low is not None]
+    summaries = [summary for summary in map(summary_of, samples) if summary.low is not None]
     bottom = max(min([low, *(summary.low for summary in summaries)]), low - room) - pad
     top = min(max([high, *(summary.high for summary in summaries)]), high + room) + pad
     ax.set_ylim(bottom if bottom > 0 else -0.1 * pad, top)

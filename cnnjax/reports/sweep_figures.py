@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import MaxNLocator
 
 from cnnjax.reports import sweep_axes
-from cnnjax.reports.statistics import Setting, Summary, SweepResults, as_text, summarize
+from cnnjax.reports.statistics import Group, Summary, SweepResults, as_text, summary_of
 
 _MOST_LINES = 10  # as many as there are colours that can be told apart
 _LABEL = "test error (%)"
@@ -37,7 +37,7 @@ class _Line:
 
     @property
     def summaries(self) -> list[Summary]:
-        return [summarize(sample) for sample in self.samples]
+        return [summary_of(sample) for sample in self.samples]
 
 
 def axis_figure(results: SweepResults, axis: str) -> Figure:
@@ -48,7 +48,7 @@ def axis_figure(results: SweepResults, axis: str) -> Figure:
     """
     values = results.axes[axis]
     others = [path for path in results.axes if path != axis and len(results.axes[path]) > 1]
-    combined: dict[tuple, list[Setting]] = {}
+    combined: dict[tuple, list[Group]] = {}
     for setting in results.settings:
         combined.setdefault(tuple(setting.values[path] for path in others), []).append(setting)
     averaged = len(combined) > _MOST_LINES
@@ -83,7 +83,7 @@ def axis_figure(results: SweepResults, axis: str) -> Figure:
 
 
 def _line(
-    settings: Sequence[Setting], axis: str, values: Sequence[Any], label: str, color: str
+    settings: Sequence[Group], axis: str, values: Sequence[Any], label: str, color: str
 ) -> _Line:
     """The trials of settings that differ on the axis alone."""
     by_value = {setting.values[axis]: setting for setting in settings}
@@ -96,7 +96,7 @@ def _line(
     )
 
 
-def _averaged(settings: Sequence[Setting], axis: str, values: Sequence[Any]) -> _Line:
+def _averaged(settings: Sequence[Group], axis: str, values: Sequence[Any]) -> _Line:
     """The means of all settings."""
     by_value = [[s for s in settings if s.values[axis] == value] for value in values]
     return _Line(
@@ -197,7 +197,7 @@ def trials_figure(results: SweepResults) -> Figure:
         for key, error in results.settings[0].measured("test", "error").items()
     }
     diverged = [trial.number for trial in results.trials if trial.status == "diverged"]
-    error = summarize(list(measured.values()))
+    error = summary_of(list(measured.values()))
     figure = Figure(figsize=(7.6, 4.2), layout="constrained")
     ax, histogram = figure.subplots(1, 2, sharey=True, width_ratios=(3, 1))
     sweep_axes.error_axis(ax, [list(measured.values())])

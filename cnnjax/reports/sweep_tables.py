@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from cnnjax.reports.statistics import Setting, Summary, SweepResults, Trial, as_text, summarize
+from cnnjax.reports.statistics import Group, Replicate, Summary, SweepResults, as_text, summary_of
 
 _METRICS = (("test", "accuracy"), ("test", "loss"), ("validation", "accuracy"))
 _STATISTICS = {
@@ -26,7 +26,7 @@ def csv_table(results: SweepResults) -> str:
     for setting in results.settings:
         line = {path: as_text(value) for path, value in setting.values.items()}
         for split, metric in _METRICS:
-            summary = summarize(list(setting.measured(split, metric).values()))
+            summary = summary_of(list(setting.measured(split, metric).values()))
             for name, field in _STATISTICS.items():
                 line[f"{split}_{metric}_{name}"] = getattr(summary, field)
         line["n"] = setting.count("finished")
@@ -82,7 +82,7 @@ def _line(cells: Iterable[str]) -> str:
     return f"| {' | '.join(cells)} |"
 
 
-def _cells(results: SweepResults, setting: Setting, bold: bool) -> list[str]:
+def _cells(results: SweepResults, setting: Group, bold: bool) -> list[str]:
     error = setting.error
     mean = "–" if error.mean is None else f"{error.mean:.2f}"
     if error.sd is not None:
@@ -101,7 +101,7 @@ def _range(low: float | None, high: float | None) -> str:
     return "–" if low is None else f"{low:.2f} – {high:.2f}"
 
 
-def _comparison(results: SweepResults, setting: Setting, error: Summary) -> str:
+def _comparison(results: SweepResults, setting: Group, error: Summary) -> str:
     found = results.against_baseline(setting)
     if found is None:
         return "n/a"
@@ -113,7 +113,7 @@ def _comparison(results: SweepResults, setting: Setting, error: Summary) -> str:
     return f"{round(found.difference, 2) + 0.0:+.2f} ({', '.join(details)})"
 
 
-def _best(settings: Sequence[Setting]) -> list[Setting]:
+def _best(settings: Sequence[Group]) -> list[Group]:
     """The settings of the lowest mean test error, where there is a choice."""
     measured = [setting for setting in settings if setting.error.mean is not None]
     if len(measured) < 2:
@@ -151,7 +151,7 @@ def _notes(results: SweepResults) -> list[str]:
     return notes
 
 
-def _lost(trial: Trial) -> str:
+def _lost(trial: Replicate) -> str:
     changes = described(trial.changes) or "no changes"
     message = f": {escape(trial.row['message'])}" if trial.row.get("message") else ""
     return f"Trial {trial.number} ({escape(changes)}) {trial.status}{message}"

@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cnnjax.directory import Directory, write_json, write_text
 from cnnjax.errors import UserError
+from cnnjax.experiment.directory import Directory
+from cnnjax.runtime.durable import write_json, write_text
 
 DESCRIPTION, TRIALS = "sweep.json", "trials.jsonl"
 _SAME = {"experiment": "experiment", "config": "configuration", "trials": "list of trials"}

@@ -12,8 +12,8 @@ from concurrent.futures.process import BrokenProcessPool
 from multiprocessing.connection import Connection
 from typing import Any
 
-from cnnjax.cores import cores
 from cnnjax.errors import UserError, reason
+from cnnjax.runtime.cores import cores
 from cnnjax.sweeps.jobs import Job, run_job
 from cnnjax.sweeps.rows import Row
 from cnnjax.sweeps.trials import shared

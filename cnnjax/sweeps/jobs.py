@@ -8,8 +8,8 @@ from typing import Any
 
 from cnnjax import config as configuration
 from cnnjax.data import DataSet, data_folder, divide, load
-from cnnjax.run import Places, division_of, task_to_train
-from cnnjax.run_directory import command, source_revision, versions
+from cnnjax.experiment.run import Places, division_of, task_to_train
+from cnnjax.experiment.run_directory import command, source_revision, versions
 from cnnjax.sweeps.outcomes import Trainer
 from cnnjax.sweeps.rows import Row
 from cnnjax.sweeps.trials import Trial, shared
@@ -59,7 +59,7 @@ def train_rows(trainer: Trainer, trials: Sequence[Trial]) -> Iterator[Row]:
             "config": configuration.to_dict(trial.config),
             **dataclasses.asdict(outcome),
             "devices": trainer.devices.describe(),
-            **circumstances(),
+            **provenance(),
             "command": None,
         }
 
@@ -97,7 +97,7 @@ _load = functools.lru_cache(maxsize=1)(load)
 
 
 @functools.cache
-def circumstances() -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
     """By what this process trains: "versions" and "source"."""
     return {"versions": versions(), "source": source_revision()}
 

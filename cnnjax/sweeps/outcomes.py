@@ -14,9 +14,9 @@ from cnnjax.data.folds import Division, cross_validation, pool
 from cnnjax.errors import reason
 from cnnjax.training import Devices, Plan, Programs, Task, fit
 from cnnjax.training.feed import is_streamed
-from cnnjax.training.fixed import computed_once
 from cnnjax.training.loop import Diverged, Fitted
-from cnnjax.training.together import ProgramsTogether, Rows, fit_together, how_many_fit
+from cnnjax.training.trials import Rows, TrialPrograms, fit_trials, how_many_fit
+from cnnjax.transfer.precomputed import precompute
 
 
 @dataclasses.dataclass(frozen=True)
@@ -80,13 +80,13 @@ class Trainer:
     ):
         self.initial = task.initial
         everything, self._rows = pool(splits)
-        once = computed_once(task, {"all": everything}, devices, folder)
+        once = precompute(task, {"all": everything}, devices, folder)
         task, self._data, self._whole = once.task, once.splits["all"], once.whole
         self._task, self._plan, self.devices = task, plan, devices
         self._at_once = at_once
         self._division = division
         self._programs = Programs(task, devices)
-        self._programs_together: ProgramsTogether | None = None
+        self._programs_together: TrialPrograms | None = None
         wanted = devices.platform != "cpu" if together is None else together
         self._together = wanted and not is_streamed(task, self._data["inputs"])
 
@@ -141,9 +141,9 @@ class Trainer:
     def _fit_together(self, configs: Sequence[Any]) -> list[Fitted | Diverged]:
         programs = self._programs_together
         if programs is None or programs.trials < len(configs):
-            programs = ProgramsTogether(self._task, self._plan, self.devices, len(configs))
+            programs = TrialPrograms(self._task, self._plan, self.devices, len(configs))
             self._programs_together = programs
-        return fit_together(
+        return fit_trials(
             self._task,
             self._data,
             [self.rows(config) for config in configs],

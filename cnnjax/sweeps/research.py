@@ -10,7 +10,7 @@ from cnnjax import config as configuration
 from cnnjax.data.dataset import Split, checksum
 from cnnjax.sweeps.axes import Changes, Sweep
 from cnnjax.sweeps.directory import SweepDirectory
-from cnnjax.sweeps.jobs import circumstances, train_rows
+from cnnjax.sweeps.jobs import provenance, train_rows
 from cnnjax.sweeps.outcomes import Trainer
 from cnnjax.sweeps.rows import Row, carry_out
 from cnnjax.sweeps.trials import trials_of
@@ -81,7 +81,7 @@ def run(
         "trials": [dict(trial.changes) for trial in trials],
         "baseline": None,
         "data": {"splits": checksum(*(a for split in splits.values() for a in split.values()))},
-        **circumstances(),
+        **provenance(),
     }
     return carry_out(SweepDirectory(folder), description, trials, train, say)
 

@@ -7,9 +7,9 @@ vmapped over trials, always the same function.
 
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import evaluator, measure, predict
-from cnnjax.training.lookup import Lookup
 from cnnjax.training.loop import Fitted, Programs, fit
 from cnnjax.training.plan import Plan
+from cnnjax.training.sparse.lookup import Lookup
 from cnnjax.training.step import TrainState, calibrate, init_state, stream, train_step
 from cnnjax.training.task import Task, cross_entropy, squared_error
 

@@ -20,9 +20,9 @@ import jax
 import numpy as np
 import orbax.checkpoint as ocp
 
-from cnnjax import processes
-from cnnjax.directory import checksums
 from cnnjax.errors import UserError
+from cnnjax.runtime import processes
+from cnnjax.runtime.durable import checksums
 
 
 class Checkpoints:

@@ -9,9 +9,9 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cnnjax import processes
 from cnnjax.errors import UserError
-from cnnjax.training.compilation import jit
+from cnnjax.runtime import processes
+from cnnjax.runtime.compilation import jit
 
 WAYS = ("auto", "single", "sharded", "shard_map", "pmap")
 _AXIS = "data"

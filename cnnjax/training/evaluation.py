@@ -7,8 +7,8 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax.training import lookup
 from cnnjax.training.devices import Devices
+from cnnjax.training.sparse import lookup
 from cnnjax.training.task import Hparams, Task
 
 Examples = Mapping[str, np.ndarray]

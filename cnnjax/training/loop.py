@@ -10,14 +10,14 @@ from typing import Any
 import jax
 import numpy as np
 
-from cnnjax import processes
 from cnnjax.errors import UserError
+from cnnjax.runtime import processes
+from cnnjax.runtime.compilation import jit
+from cnnjax.training.batches import Batches
 from cnnjax.training.checkpoints import Checkpoints
-from cnnjax.training.compilation import jit
 from cnnjax.training.devices import STEPS_A_CALL, Devices
 from cnnjax.training.evaluation import accuracy_and_loss, evaluator
 from cnnjax.training.feed import Feed
-from cnnjax.training.order import Order
 from cnnjax.training.plan import Plan
 from cnnjax.training.progress import (
     Best,
@@ -27,7 +27,7 @@ from cnnjax.training.progress import (
     no_totals,
     step_on_rows,
 )
-from cnnjax.training.sizes import Size
+from cnnjax.training.sparse.buckets import Bucket
 from cnnjax.training.step import Metrics, TrainState, calibrate
 from cnnjax.training.task import Hparams, Task
 
@@ -110,7 +110,7 @@ class Programs:
         weights: jax.Array,
         hparams: Hparams,
         steps: int,
-        size: Size | None = None,
+        size: Bucket | None = None,
     ) -> tuple[TrainState, Metrics]:
         """``steps`` times :func:`step_on_rows`; ``carry`` is donated."""
         grouped = size is None and _is_small(carry[0].params)
@@ -158,7 +158,7 @@ def fit(
     count = len(train["labels"])
     batch_size = min(plan.batch_size, count)
     steps = -(-count // batch_size)
-    order = Order(task, train["inputs"], plan, devices)
+    order = Batches(task, train["inputs"], plan, devices)
 
     feed = Feed(task, train, plan, devices)
     traced = devices.replicate(jax.tree.map(np.float32, hparams))

@@ -1,6 +1,6 @@
 """What a training has reached, and the pure functions that take it further.
 
-:mod:`cnnjax.training.loop` drives one with them, :mod:`cnnjax.training.together` many, vmapped.
+:mod:`cnnjax.training.loop` drives one with them, :mod:`cnnjax.training.trials` many, vmapped.
 """
 
 from collections.abc import Mapping
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from flax import struct
 
-from cnnjax.training.sizes import Size
+from cnnjax.training.sparse.buckets import Bucket
 from cnnjax.training.step import Metrics, TrainState, init_state, train_step
 from cnnjax.training.task import Hparams, Task
 
@@ -78,7 +78,7 @@ def step_on_rows(
     hparams: Hparams,
     *,
     axis_name: str | None = None,
-    size: Size | None = None,
+    size: Bucket | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One training step on the row of ``rows`` [S, W] that the state's step points at; pure.
 

@@ -13,7 +13,7 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 
 from cnnjax import ops
-from cnnjax.training import lookup
+from cnnjax.training.sparse import lookup
 from cnnjax.training.task import Hparams, Task
 
 Batch = dict[str, jax.Array]

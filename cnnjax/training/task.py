@@ -10,7 +10,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
-from cnnjax.training.lookup import Lookup
+from cnnjax.training.sparse.lookup import Lookup
 
 Hparams = Any
 """A pytree dataclass of scalars that a trial may vary without changing a shape."""
@@ -60,9 +60,10 @@ class Task:
             only those of its batch.  By default none.
         initial: path of a parameter, its names joined with slashes -> the value that it starts
             from, instead of the one that is drawn.
-        fixed: what of the model stays as it starts and needs to be computed once for an input.
-            Who trains asks for it (:func:`cnnjax.training.fixed.computed_once`); the task itself,
-            trained as it is, gives the same if it has no ``augment`` and no ``views``, only later.
+        frozen: what of the model stays as it starts and needs to be computed once for an input.
+            Who trains asks for it (:func:`cnnjax.transfer.precomputed.precompute`); the task
+            itself, trained as it is, gives the same if it has no ``augment`` and no ``views``, only
+            later.
     """
 
     model: nn.Module
@@ -76,7 +77,7 @@ class Task:
     calibration_examples: int = 500
     lookup: Lookup | None = None
     initial: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
-    fixed: "Fixed | None" = None
+    frozen: "FrozenPart | None" = None
 
     def logits(self, params: Any, inputs: jax.Array) -> jax.Array:
         """The model's logits float32[N, K] on stored inputs."""
@@ -84,7 +85,7 @@ class Task:
 
 
 @dataclasses.dataclass(frozen=True)
-class Fixed:
+class FrozenPart:
     """The part of a model that training leaves as it starts, and the task of the rest.
 
     Attributes:

@@ -10,7 +10,7 @@ import numpy as np
 from cnnjax.data.dataset import DataSet, stratified_parts, take
 from cnnjax.data.folders import expanded
 from cnnjax.data.images.decoding import ENDINGS
-from cnnjax.data.images.files import ImageFiles
+from cnnjax.data.images.image_files import ImageFiles
 from cnnjax.data.images.inspection import inspected
 from cnnjax.errors import UserError
 

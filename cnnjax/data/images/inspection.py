@@ -7,11 +7,11 @@ from pathlib import Path
 
 import numpy as np
 
+from cnnjax.cache import cached
 from cnnjax.data.folders import data_folder
 from cnnjax.data.images.decoding import decoded, opened
-from cnnjax.data.images.files import CHANNELS, threads
+from cnnjax.data.images.image_files import CHANNELS, threads
 from cnnjax.errors import UserError
-from cnnjax.kept import kept
 
 _SHOWN = 3  # files in a message
 
@@ -42,7 +42,7 @@ def inspected(name: str, paths: Sequence[Path], data_dir: Path | None) -> np.nda
             raise UserError(f"{name}: {listed}{more}; repair or remove what is damaged")
         return {"sha256": np.frombuffer(b"".join(found), np.uint8).reshape(len(paths), -1)}
 
-    return kept(known, inspect)["sha256"]
+    return cached(known, inspect)["sha256"]
 
 
 def _inspect(path: Path) -> bytes | UserError:

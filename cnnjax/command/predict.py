@@ -1,0 +1,97 @@
+"""What ``--mode=predict`` prints: labels for a user's pictures or sentences."""
+
+import dataclasses
+import functools
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from cnnjax.errors import UserError
+from cnnjax.experiment import run
+from cnnjax.experiment.prediction import (
+    Labelled,
+    classify,
+    classify_sentences,
+    ranked,
+    read_sentences,
+)
+from cnnjax.experiment.run_directory import RunDirectory
+
+
+def print_answers(
+    experiment: ModuleType,
+    config: Any,
+    places: run.Places,
+    inputs: Sequence[str],
+    words: Sequence[str],
+    explain: bool,
+) -> None:
+    """Label ``inputs`` by the finished run's model, one line each; of pictures, with a report.
+
+    Args:
+        experiment, config, places: of the run.
+        inputs: files, or folders of images; where the model is one of sentences, text files or "-".
+        words: what else stands on the command line: sentences.
+        explain: print the three n-grams that decided, and what they add to the class's logit.
+
+    Raises:
+        UserError: nothing to label, or what the model cannot take.
+    """
+    if not inputs and not words:
+        raise UserError(
+            "--mode=predict needs --inputs=FILE[,FILE...] (images, folders of them, .npy or .npz; "
+            "of sentences text files with one a line, or - for standard input), or sentences in "
+            "quotation marks"
+        )
+    _, spec, _ = run.load_model(RunDirectory(places.workdir))
+    if spec.vocabulary:
+        _sentences(experiment, config, places, [*words, *read_sentences(inputs)], explain)
+        return
+    if words:
+        raise UserError(f"{words[0]!r} is no flag; flags are written --name=value")
+    if explain:
+        raise UserError("--explain: finds n-grams of sentences; this is a model of images")
+    _pictures(experiment, config, places, list(map(Path, inputs)), spec.classes)
+
+
+def _pictures(
+    experiment: ModuleType,
+    config: Any,
+    places: run.Places,
+    inputs: Sequence[Path],
+    classes: Sequence[str],
+) -> None:
+    """A line each; a table and a contact sheet of them in the run's report."""
+    from cnnjax.reports import contact_sheet
+
+    labelled: list[Labelled] = []
+    warn = functools.partial(print, file=sys.stderr)
+    for one in classify(experiment, config, places, inputs, warn):
+        print(f"{one.name}: {_ranked(ranked(classes, one.probabilities))}")
+        shown = len(labelled) < contact_sheet.MOST
+        labelled.append(one if shown else dataclasses.replace(one, seen=None))
+    if not labelled:
+        raise UserError("--inputs: not one of these pictures can be read")
+    for path in contact_sheet.write(RunDirectory(places.workdir).report, classes, labelled):
+        print(path, file=sys.stderr)
+
+
+def _sentences(
+    experiment: ModuleType,
+    config: Any,
+    places: run.Places,
+    sentences: Sequence[str],
+    explain: bool,
+) -> None:
+    for answer in classify_sentences(experiment, config, places, sentences, explain):
+        unknown = f" (unknown: {', '.join(answer.unknown)})" if answer.unknown else ""
+        print(f"{answer.sentence}: {_ranked(answer.classes)}{unknown}")
+        for ngram, share in answer.ngrams:
+            print(f"  {share:+7.2f}  {ngram}")
+
+
+def _ranked(classes: Sequence[tuple[str, float]]) -> str:
+    best, *others = [f"{label} ({probability:.1%})" for label, probability in classes[:3]]
+    return f"{best}, then {', '.join(others)}"

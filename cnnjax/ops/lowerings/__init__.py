@@ -1,0 +1,1 @@
+"""Which of several equivalent lowerings a function takes on which machine."""

@@ -1,0 +1,1 @@
+"""What concerns the process: several of them, their threads and memory, compilation, files."""
