@@ -3,7 +3,7 @@
 import sys
 
 import experiments
-from cnnjax.command.line import main
+from cnnjax.command import main
 
 if __name__ == "__main__":
     sys.exit(main(experiments, sys.argv[1:]))

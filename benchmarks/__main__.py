@@ -12,6 +12,7 @@ SUITES = (
     "accelerator",
     "accuracy",
     "backbones",
+    "batch_norm",
     "extractor",
     "lenet",
     "sentence",
@@ -47,6 +48,10 @@ def _main(argv: list[str]) -> None:
         from benchmarks import backbones  # imports PyTorch
 
         backbones.measure()
+    elif _SUITE.value == "batch_norm":
+        from benchmarks import batch_norm  # imports PyTorch
+
+        batch_norm.measure(_MANUAL_DIR.value)
     elif _SUITE.value == "extractor":
         from benchmarks import extractor
 

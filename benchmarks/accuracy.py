@@ -8,9 +8,10 @@ from typing import Any
 import experiments
 from benchmarks.tables import RESULTS
 from cnnjax import config as configuration
-from cnnjax.command.line import load_experiment
-from cnnjax.experiment.run import Places, train
-from cnnjax.experiment.run_directory import command
+from cnnjax.experiment import record
+from cnnjax.experiment.places import Places
+from cnnjax.experiment.provenance import command
+from cnnjax.experiment.run import train
 from cnnjax.runtime.durable import write_json
 
 # name -> (seeds, configuration).  Settings were tried on a few seeds whose test figures were seen
@@ -24,15 +25,15 @@ TRIALS: dict[str, tuple[int, dict[str, Any]]] = {
 
 def measure(runs: str, data_dir: str | None, manual_dir: str | None) -> None:
     """Run all trials (finished ones are not run again) and write ``results/accuracy.json``."""
-    experiment = load_experiment(experiments, "lenet")
+    experiment = record.load(experiments, "lenet")
     rows = []
     for name, (seeds, changes) in TRIALS.items():
         errors = []
         for seed in range(seeds):
-            config = configuration.override(experiment.Config(), changes | {"seed": seed})
+            config = configuration.override(experiment.config(), changes | {"seed": seed})
             workdir = Path(runs) / f"{name.lower().replace(', ', '-')}-{seed}"
             places = Places(workdir, data_dir, manual_dir)
-            result = train("lenet", experiment, config, places, say=lambda line: None)
+            result = train(experiment, config, places, say=lambda line: None)
             errors.append(100 * (1 - result["test"]["accuracy"]))
             rows.append(_row(name, changes, seed, result))
             print(f"{name}, seed {seed}: test error {errors[-1]:.2f} %", flush=True)

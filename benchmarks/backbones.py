@@ -12,6 +12,7 @@ import numpy as np
 import optax
 import torch
 import torch.nn.functional as F
+from flax.traverse_util import flatten_dict, unflatten_dict
 
 from benchmarks import torch_backbones
 from benchmarks.contestants import require_agreement
@@ -24,6 +25,7 @@ from cnnjax.runtime.compilation import jit
 from cnnjax.runtime.durable import write_json
 from cnnjax.training import Task
 from cnnjax.training.step import init_state, train_step
+from cnnjax.training.variables import flat, nested
 from experiments import lenet
 
 _SIZE, _CLASSES = 224, 1000
@@ -69,11 +71,10 @@ Run = Callable[[], float]
 
 
 def _forward(images: np.ndarray, labels: np.ndarray) -> dict[str, Run]:
-    model = ResNet(18)
-    params = parameters()
-    logits = jit(lambda params, x: model.apply({"params": params}, x)[0])
+    model, own = _network(), variables()
+    logits = jit(lambda variables, x: model.apply(variables, x)[0])
     x = jnp.asarray(images)
-    runs: dict[str, Run] = {"cnnjax": lambda: float(jnp.abs(logits(params, x)).mean())}
+    runs: dict[str, Run] = {"cnnjax": lambda: float(jnp.abs(logits(own, x)).mean())}
 
     def in_torch(network: torch.nn.Module, x: torch.Tensor) -> float:
         with torch.inference_mode():
@@ -86,12 +87,13 @@ def _forward(images: np.ndarray, labels: np.ndarray) -> dict[str, Run]:
 
 def _training(images: np.ndarray, labels: np.ndarray) -> dict[str, Run]:
     """Of all weights; the statistics of batch normalisation stay."""
-    task = Task(model=ResNet(18), optimizer=lambda hparams: optax.sgd(_RATE, _MOMENTUM))
+    task = Task(model=_network(), optimizer=lambda hparams: optax.sgd(_RATE, _MOMENTUM))
     hparams = lenet.Hparams(dropout=0.0)
     batch = {"inputs": jnp.asarray(images), "labels": jnp.asarray(labels, jnp.int32)}
     batch["weights"] = jnp.ones(len(labels))
     state = jit(functools.partial(init_state, task))(np.uint32(0), images[:1], hparams)
-    state = state.replace(params=parameters())
+    own = variables()
+    state = state.replace(params=own.pop("params"), collections=own)
     step = jit(functools.partial(train_step, task), donate_argnums=0)
 
     def ours() -> float:
@@ -130,11 +132,17 @@ def network() -> torch.nn.Module:
     return torch_backbones.like(ResNet(18))
 
 
-def parameters() -> Any:
+def _network() -> ResNet:
+    """Ours, whose statistics are those that come with the weights."""
+    return ResNet(18, frozen_norms=True)
+
+
+def variables() -> dict[str, Any]:
     """The weights of :func:`network`, as ours."""
-    model = ResNet(18)
+    model = _network()
     like = jax.eval_shape(lambda: model.init(jax.random.key(0), jnp.zeros((1, _SIZE, _SIZE, 3))))
-    return jax.device_put(merge(like["params"], arrays(), "PyTorch"))
+    merged = merge(unflatten_dict(flat(like), sep="/"), arrays(), "PyTorch")
+    return jax.device_put(nested(flatten_dict(merged, sep="/"), like))
 
 
 def arrays() -> dict[str, np.ndarray]:

@@ -20,10 +20,11 @@ from benchmarks import backbones
 from benchmarks.provenance import provenance
 from benchmarks.tables import RESULTS
 from cnnjax import data
+from cnnjax.data.folds import pool
 from cnnjax.models.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
 from cnnjax.runtime.durable import write_json
 from cnnjax.training import Devices, Plan, Task, fit, predict
-from cnnjax.training.batches import Order
+from cnnjax.training.batches import Batches
 from cnnjax.transfer.backbones import backbone
 from cnnjax.transfer.precomputed import precompute
 from experiments import transfer
@@ -89,12 +90,12 @@ def _task(splits: Splits) -> Task:
     made = transfer.task(config, spec)
     steps = -(-len(labels) // _BATCH)
     head = dataclasses.replace(
-        made.fixed.head, optimizer=lambda hparams: optax.sgd(_rate(steps), _MOMENTUM)
+        made.frozen.head, optimizer=lambda hparams: optax.sgd(_rate(steps), _MOMENTUM)
     )
     network = backbone("resnet18", spec.shape, "the images")
     initial = network.merged(backbones.arrays(), "PyTorch", spec.shape, network.last)
-    fixed = dataclasses.replace(made.fixed, head=head)
-    return dataclasses.replace(made, fixed=fixed, initial=initial)
+    frozen = dataclasses.replace(made.frozen, head=head)
+    return dataclasses.replace(made, frozen=frozen, initial=initial)
 
 
 def _plan() -> Plan:
@@ -105,11 +106,16 @@ def _ours(splits: Splits) -> dict[str, Any]:
     """From images in memory to the trained classifier; programs are compiled, nothing is kept."""
     task, devices = _task(splits), Devices("single")
     start = time.perf_counter()
-    once = precompute(task, splits, devices)
-    fitted = fit(once.task, once.splits, transfer.Hparams(), _plan(), devices=devices)
+    everything, rows = pool(splits)
+    once = precompute(task, everything["inputs"], devices)
+    seen = {
+        name: {"inputs": once.inputs(rows[name], trained=name == "train"), "labels": part["labels"]}
+        for name, part in splits.items()
+    }
+    fitted = fit(once.task, seen, transfer.Hparams(), _plan(), devices=devices)
     seconds = time.perf_counter() - start
-    held_out = once.splits["validation"]
-    logits = predict(once.task, devices)(fitted.params, held_out["inputs"])
+    held_out = seen["validation"]
+    logits = predict(once.task, devices)(fitted.variables, held_out["inputs"])
     right = int((logits.argmax(1) == held_out["labels"]).sum())
     return {"seconds": seconds, "right": right, "of": len(held_out["labels"])}
 
@@ -131,11 +137,11 @@ def _in_torch(splits: Splits) -> dict[str, Any]:
         return ((x - mean) / deviation).contiguous(memory_format=torch.channels_last)
 
     train, held_out = splits["train"], splits["validation"]
-    order = Order(_task(splits), train["inputs"], _plan(), Devices("single"))
+    order = Batches(_task(splits), train["inputs"], _plan(), Devices("single"))
     right = 0
     start = time.perf_counter()
     for epoch in range(_EPOCHS):
-        rows, weights, _ = order.batches(epoch)
+        rows, weights, _ = order.epoch(epoch)
         for chosen, present in zip(np.asarray(rows), np.asarray(weights), strict=True):
             chosen = chosen[present > 0]
             labels = torch.from_numpy(train["labels"][chosen].astype(np.int64))

@@ -9,7 +9,8 @@ from typing import Any
 
 import experiments
 from benchmarks.tables import RESULTS
-from cnnjax.command.line import load_experiment, main
+from cnnjax.command import main
+from cnnjax.experiment import record
 from cnnjax.runtime.durable import write_json
 from cnnjax.sweeps.directory import TRIALS, SweepDirectory
 
@@ -76,5 +77,5 @@ def table(name: str, content: Mapping[str, Any]) -> str:
 
 def _report(name: str, rows: list[Any], folder: Path) -> dict[str, Path]:
     """The one table and the one picture, if there is one, by their names' ends."""
-    files = load_experiment(experiments, PAPERS[name].experiment).report(rows, folder)
+    files = record.load(experiments, PAPERS[name].experiment).report(rows, folder)
     return {file.suffix: file for file in files}

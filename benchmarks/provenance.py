@@ -8,10 +8,10 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from cnnjax.experiment.run_directory import source_revision, versions
+from cnnjax.experiment.provenance import source_revision, versions
 
 
-def circumstances() -> dict[str, Any]:
+def provenance() -> dict[str, Any]:
     """ "date", "machine", "versions" and "source" of a result file."""
     return {
         "date": datetime.date.today().isoformat(),

@@ -87,7 +87,7 @@ def _contestant(name: str, variant: str, manual_dir: str | None) -> Contestant:
     order = sentence_steps.order(variant, words, examples)
 
     def batches(epoch: int) -> Iterator[tuple[np.ndarray, int]]:
-        rows, weights, sizes = order.batches(epoch)
+        rows, weights, sizes = order.epoch(epoch)
         for r, w, size in zip(np.asarray(rows), np.asarray(weights), sizes, strict=True):
             yield r[w > 0], size.columns
 

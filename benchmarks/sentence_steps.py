@@ -14,11 +14,12 @@ from cnnjax import data
 from cnnjax.data import Spec
 from cnnjax.runtime.compilation import run_where_called
 from cnnjax.training import Devices, Plan, Programs, Task
-from cnnjax.training.batches import Order
+from cnnjax.training.batches import Batches
 from experiments import sentence
 
 VARIANTS = ("static", "rand")  # nonstatic is the step of rand
 BATCH = 50
+_PLAN = Plan(epochs=1, batch_size=BATCH, batches="by_length")
 
 Data = dict[str, np.ndarray]
 Contestant = Callable[[int], float]
@@ -73,11 +74,10 @@ def start(made: Task, length: int, values: sentence.Hparams) -> Any:
     return programs.start(np.zeros((1, length), np.int32), traced, np.uint32(0))
 
 
-def order(variant: str, words: int, examples: Data) -> Order:
+def order(variant: str, words: int, examples: Data) -> Batches:
     """The batches of similar length that cnnjax trains on."""
     inputs = examples["inputs"]
-    plan = Plan(epochs=1, batch_size=BATCH)
-    return Order(task(variant, words, inputs.shape[1]), inputs, plan, Devices("single"))
+    return Batches(task(variant, words, inputs.shape[1]), inputs, _PLAN, Devices("single"))
 
 
 def ours(
@@ -89,7 +89,7 @@ def ours(
     made = task(variant, words, inputs.shape[1], by_length=by_length)
     devices, values = Devices("single"), hparams(dropout)
     programs = Programs(made, devices)
-    batches = Order(made, inputs, Plan(epochs=1, batch_size=BATCH), devices)
+    batches = Batches(made, inputs, _PLAN, devices)
     on_device = devices.replicate(examples)
     traced = devices.replicate(jax.tree.map(jnp.float32, values))
     progress = programs.start(inputs[:1], traced, np.uint32(0))
@@ -102,7 +102,7 @@ def ours(
         carry = (carry[0], jax.tree.map(jnp.zeros_like, carry[1]))
         for _ in range(steps):
             if done % per_epoch == 0:
-                rows, weights, sizes = batches.batches(done // per_epoch)
+                rows, weights, sizes = batches.epoch(done // per_epoch)
                 rows, weights = devices.divide((rows, weights))
             size = sizes[done % per_epoch]
             carry = programs.advance(carry, on_device, rows, weights, traced, 1, size)

@@ -116,32 +116,28 @@ def watch_run(clock: Clock) -> None:
     """Time the parts of a run."""
     import jax
 
-    from cnnjax.experiment import observers, run
+    from cnnjax import data
+    from cnnjax.experiment import observers, run, trial
     from cnnjax.reports import figures
-    from cnnjax.training import checkpoints, loop
+    from cnnjax.training import checkpoints, programs
 
     for owner, name, part in (
         (run, "train", "final measurement, files"),
-        (run, "load_data", "data"),
-        (run, "source_revision", "versions, git"),
-        (run, "versions", "versions, git"),
-        (run, "fit", "validation, order"),
+        (data, "load", "data"),
+        (data, "divide", "data"),
+        (run, "provenance", "versions, git"),
+        (trial, "fit", "validation, order"),
         (checkpoints.Checkpoints, "save", "checkpoints"),
         (checkpoints.Checkpoints, "restore", "checkpoints"),
         (observers.RunObserver, "start", "progress, events"),
         (observers.RunObserver, "epoch_end", "progress, events"),
-        (observers.RunObserver, "close", "progress, events"),
+        (observers.RunObserver, "__exit__", "progress, events"),
         (figures, "write_report", "pictures"),
     ):
         clock.wrap(owner, name, part)
-    make = loop.Programs.__init__
-
-    def init(programs: Any, *args: Any, **kwargs: Any) -> None:
-        make(programs, *args, **kwargs)
-        # Training waits for the steps after each epoch anyway.
-        programs.advance = clock.timed("steps", programs.advance, jax.block_until_ready)
-
-    loop.Programs.__init__ = init
+    # Training waits for the steps after each epoch anyway.
+    advance = clock.timed("steps", programs.Programs.advance, jax.block_until_ready)
+    programs.Programs.advance = advance
 
 
 def main(started_at: float, arguments: list[str]) -> dict[str, Any]:
@@ -152,10 +148,10 @@ def main(started_at: float, arguments: list[str]) -> dict[str, Any]:
     watch_imports(clock)
     watch_compilation(clock)
     import experiments
-    from cnnjax.command import line as command_line
+    from cnnjax.command import main as command_line
 
     watch_run(clock)
-    status = command_line.main(experiments, arguments)
+    status = command_line(experiments, arguments)
     ended = time.monotonic()
     if status:
         raise SystemExit(status)

@@ -1,9 +1,10 @@
 """Configurations: nested frozen dataclasses, changed only by name, with every value checked.
 
-An experiment's ``Config`` is a frozen dataclass whose fields are made by :func:`setting`; a
-field may itself be such a dataclass (``config.hparams``).  Command line, sweeps and stored
-``config.json`` files all change and rebuild configurations through :func:`override`, so a
-misspelt name or a wrong type gets the same message everywhere.
+An experiment's configuration is a frozen dataclass on :class:`Config` whose fields are made by
+:func:`setting`; a field may itself be such a dataclass (``config.hparams``).  Command line, sweeps
+and stored ``config.json`` files all change and rebuild configurations through :func:`override`, so
+a misspelt name or a wrong type gets the same message everywhere.  What depends on what is said at
+the field: a setting may have an effect ``only`` with some choices, and its default may follow one.
 
 (ml_collections' config flags set attributes in place, which frozen dataclasses refuse.)
 """
@@ -13,7 +14,7 @@ import difflib
 import math
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Set
 from typing import Any, TypeVar
 
 from cnnjax.errors import UserError
@@ -24,6 +25,10 @@ REPLICATES = ("seed", "fold", "fold_seed")
 """The fields that repeat a setting of a sweep instead of changing it."""
 
 
+GIVEN = object()
+"""In ``only``: any value but None and the empty text."""
+
+
 def setting(
     default: Any,
     help: str,
@@ -31,16 +36,74 @@ def setting(
     minimum: float | None = None,
     below: float | None = None,
     above: float | None = None,
+    only: Mapping[str, Any] | None = None,
+    follows: Mapping[str, Mapping[Any, Any]] | None = None,
 ) -> Any:
-    """A dataclass field with a default, a line of help, and the range its values lie in.
+    """A dataclass field with a default, a line of help, and what its values may be.
 
-    ``minimum`` is allowed itself; ``below`` and ``above`` are not.
+    Args:
+        default: its value unless another is given.
+        help: one line for ``--help``.
+        minimum: the smallest value.
+        below, above: bounds that are no values themselves.
+        only: it has an effect only where each of these settings, by dotted path, has one of these
+            values: a tuple, or :data:`GIVEN`.
+        follows: path of a choice -> value of that choice -> the default with it.
     """
-    limits = {"minimum": minimum, "below": below, "above": above}
-    metadata = {"help": help, **{k: v for k, v in limits.items() if v is not None}}
+    facts = {"minimum": minimum, "below": below, "above": above, "only": only, "follows": follows}
+    metadata = {"help": help, **{k: v for k, v in facts.items() if v is not None}}
     if dataclasses.is_dataclass(default):
         return dataclasses.field(default_factory=lambda: default, metadata=metadata)
     return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Config:
+    """What every experiment's configuration has; its own fields follow, or take their place.
+
+    Attributes:
+        dataset: the name of a data set, as :func:`cnnjax.data.load` takes it.
+        seed: of all that is drawn at random in training.
+        hparams: a dataclass of numbers that a trial may vary without another program.
+    """
+
+    dataset: str = setting("", "data set")
+    seed: int = setting(
+        0, "of initial weights, order of examples and dropout", minimum=0, below=2**32
+    )
+    hparams: Any = setting(None, "hyperparameters that are traced")
+
+
+@dataclasses.dataclass(frozen=True)
+class Replication(Config):
+    """A configuration that may be repeated on the folds of a cross-validation."""
+
+    fold: int | None = setting(None, "cross-validation: which fold is tested on", minimum=0)
+    folds: int = setting(10, "of a cross-validation", minimum=2, only={"fold": GIVEN})
+    fold_seed: int = setting(
+        0, "of the draw of the folds", minimum=0, below=2**32, only={"fold": GIVEN}
+    )
+
+
+def problem_of(config: Any) -> str | None:
+    """What keeps ``config`` from being the class of an experiment's configurations, if anything."""
+    if not (isinstance(config, type) and issubclass(config, Config)):
+        return f"is {config!r}; it must be a class on cnnjax.config.Config"
+    if not ("__dataclass_fields__" in vars(config) and vars(config)["__dataclass_params__"].frozen):
+        return f"{config.__name__} is no frozen dataclass; put @dataclasses.dataclass(frozen=True)"
+    try:
+        leaves = settings(config())
+    except TypeError as error:
+        return f"{config.__name__}() cannot be made ({error}); every field needs a default"
+    if not dataclasses.is_dataclass(getattr(config(), "hparams", None)):
+        return f"{config.__name__}.hparams is no dataclass of numbers"
+    for path, leaf in leaves.items():
+        if "help" not in leaf.metadata:
+            return f"{path} is not made by cnnjax.config.setting(default, help)"
+        for other in (*leaf.metadata.get("only", ()), *leaf.metadata.get("follows", ())):
+            if other not in leaves:
+                return f"{path} depends on {other}, which is no setting"
+    return None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -51,6 +114,11 @@ class Setting:
     type: Any
     value: Any
     metadata: Mapping[str, Any]
+
+    @property
+    def follows(self) -> Set[str]:
+        """The paths of the choices that its default follows."""
+        return self.metadata.get("follows", {}).keys()
 
     @property
     def expected(self) -> str:
@@ -80,18 +148,21 @@ def settings(config: Any, prefix: str = "") -> dict[str, Setting]:
     return leaves
 
 
-def override(config: C, changes: Mapping[str, Any]) -> C:
+def override(config: C, changes: Mapping[str, Any], keep: Collection[str] = ()) -> C:
     """``config`` with the leaves named in ``changes`` replaced.
+
+    Where a choice changes, the defaults that follow it do, too.
 
     Args:
         config: a configuration.
         changes: dotted path -> new value, either of the field's type or as text to parse.
+        keep: paths of settings that were given before, which follow no choice.
 
     Raises:
         UserError: an unknown path, a value of the wrong type, or one out of range; the message
             names the field, the value and what would be valid.
     """
-    leaves = settings(config)
+    leaves, before = settings(config), config
     for path, value in changes.items():
         if path not in leaves:
             raise UserError(unknown_field(path, leaves))
@@ -104,7 +175,44 @@ def override(config: C, changes: Mapping[str, Any]) -> C:
         if not valid:
             raise UserError(f"config.{path} is {value!r}; it must be {leaf.expected}")
         config = _replace(config, path.split("."), parsed)
+    for path, leaf in leaves.items():
+        if path in changes or path in keep or not leaf.follows & changes.keys():
+            continue
+        if leaf.value == _default(before, leaf):
+            config = _replace(config, path.split("."), _default(config, leaf))
     return config
+
+
+def defaults(config: Any) -> dict[str, Any]:
+    """Dotted path -> the default of each setting, given the choices that ``config`` has made."""
+    return {path: _default(config, leaf) for path, leaf in settings(config).items()}
+
+
+def require_effect(config: Any, paths: Iterable[str]) -> None:
+    """Check that every setting at ``paths`` has an effect in ``config``.
+
+    Raises:
+        UserError: one has none; says with which choice it would.
+    """
+    leaves = settings(config)
+    for path in paths:
+        for other, values in leaves[path].metadata.get("only", {}).items():
+            found = leaves[other].value
+            if found in (None, "") if values is GIVEN else found not in values:
+                wanted = "given" if values is GIVEN else " or ".join(map(to_text, values))
+                raise UserError(
+                    f"config.{path} has no effect with config.{other}={to_text(found)}; it has "
+                    f"one where that is {wanted}"
+                )
+
+
+def _default(config: Any, leaf: "Setting") -> Any:
+    """The default of a setting, given the choices that ``config`` has made."""
+    chosen = settings(config)
+    for other, table in leaf.metadata.get("follows", {}).items():
+        if chosen[other].value in table:
+            return table[chosen[other].value]
+    return settings(type(config)())[leaf.path].value
 
 
 def to_dict(config: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""The one exception that stands for a mistake of the user's, and words for its message."""
+"""The exceptions that stand for a mistake of the user's, and words for their messages."""
 
 
 class UserError(ValueError):
@@ -6,6 +6,16 @@ class UserError(ValueError):
 
     The command line prints its message without a traceback and exits with status 2.
     """
+
+
+class ArgumentError(UserError):
+    """A value that an argument cannot have: ``argument=value: what is wrong with it``.
+
+    The command line, where arguments are flags, writes two dashes before it.
+    """
+
+    def __init__(self, argument: str, value: object, what: str):
+        super().__init__(f"{argument}={value}: {what}")
 
 
 def system_reason(error: OSError, place: object = None) -> str:

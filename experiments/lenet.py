@@ -22,10 +22,10 @@ minutes: nearly all are its convolutions, at half the speed of the machine's own
 Its distortions are the better of two choices by the test error of two seeds; the other had 0.34
 and 0.39 in 20 passes.
 
-LeNet-5 as published is --config.model=lenet5 --config.optimizer=levenberg_marquardt
---config.hparams.learning_rate=0.0005 --config.batch_size=16: subsampling with trained coefficients,
-radial basis functions with the digits' bitmaps as centres, equation 9 as loss, and stochastic
-diagonal Levenberg-Marquardt, whose curvature is measured on 500 examples before every pass.
+LeNet-5 as published is --config.model=lenet5 --config.optimizer=levenberg_marquardt: subsampling
+with trained coefficients, radial basis functions with the digits' bitmaps as centres, equation 9 as
+loss, and stochastic diagonal Levenberg-Marquardt (with a rate and a batch size of its own), whose
+curvature is measured on 500 examples before every pass.
 
 Known deviations
 * The others are trained by AdamW with a cosine schedule, on softmax cross-entropy.  The paper's
@@ -71,19 +71,18 @@ from flax import linen as nn
 from flax import struct
 
 from cnnjax import ops
-from cnnjax.config import setting
+from cnnjax.config import Replication, setting
 from cnnjax.data import Rows, Spec, cross_validation
 from cnnjax.data.dataset import stratified_parts
 from cnnjax.data.folds import held_out
 from cnnjax.errors import UserError
+from cnnjax.experiment.record import Experiment
 from cnnjax.layers import RadialBasis
 from cnnjax.models import FullyConnected, LeNet1, LeNet4, LeNet5, ModernLeNet, totals
 from cnnjax.models.lenet import BACKGROUND, lenet_inputs
 from cnnjax.sweeps import grid, product
-from cnnjax.training import Plan, Task, cross_entropy
+from cnnjax.training import Plan, Task, cross_entropy, schedules
 from cnnjax.training.curvature import calibration, scale_by_curvature
-
-SUMMARY = "LeNet-1, LeNet-4, LeNet-5 (1998) and a modern LeNet on handwritten digits"
 
 # The networks of the table learn from all but 500 images, and keep the last parameters.
 _MOST = {"validation": 500, "select": "last"}
@@ -129,8 +128,7 @@ BEST: dict[str, tuple[dict[str, Any], float | None]] = {
     ),
 }
 
-
-ABLATIONS = {
+SWEEPS = {
     "table": product(tuple(changes for changes, _ in TABLE.values()), grid(seed=range(5))),
     "best": product(tuple(changes for changes, _ in BEST.values()), grid(seed=range(5))),
     "networks": grid(model=("lenet1", "lenet5", "modern"), seed=range(5)),
@@ -155,27 +153,43 @@ INPUT_SIZES = {name: 32 if name in ("lenet4", "lenet5") else 28 for name in MODE
 _RATES, _CHANGES = (1.0, 0.4, 0.2, 0.1, 0.02), (2, 5, 8, 12)
 
 
+def _amount(default: float, help: str) -> Any:
+    """The setting of a distortion's largest amount."""
+    return setting(default, f"distortion: {help}", minimum=0, only={"distortions": (True,)})
+
+
 @struct.dataclass
 class Hparams:
     """What a trial may vary without a new program."""
 
     learning_rate: float = setting(
-        0.002, "start of AdamW's cosine, or the first global rate of Levenberg-Marquardt", above=0
+        0.002,
+        "start of AdamW's cosine, or the first global rate of Levenberg-Marquardt",
+        above=0,
+        follows={"optimizer": {"levenberg_marquardt": 0.0005}},
     )
-    weight_decay: float = setting(0.01, "decoupled, per unit of learning rate (adamw)", minimum=0)
-    damping: float = setting(0.02, "mu, added to the curvature (levenberg_marquardt)", above=0)
-    dropout: float = setting(0.5, "rate before the output (modern only)", minimum=0, below=1)
-    rejection: float = setting(1.0, "j of LeCun et al. 1998, equation 9 (lenet5 only)", minimum=0)
-    shift: float = setting(2.0, "distortion: at most so many pixels", minimum=0)
-    scaling: float = setting(0.1, "distortion of size, as a logarithm", minimum=0)
-    squeezing: float = setting(0.1, "distortion of one axis against the other", minimum=0)
-    shearing: float = setting(0.15, "distortion: columns for each row", minimum=0)
-    rotation: float = setting(0.0, "distortion, in radians (not among the paper's)", minimum=0)
-    bending: float = setting(0.0, "distortion: pixels (not among the paper's)", minimum=0)
+    weight_decay: float = setting(
+        0.01, "decoupled, per unit of learning rate", minimum=0, only={"optimizer": ("adamw",)}
+    )
+    damping: float = setting(
+        0.02, "mu, added to the curvature", above=0, only={"optimizer": ("levenberg_marquardt",)}
+    )
+    dropout: float = setting(
+        0.5, "rate before the output", minimum=0, below=1, only={"model": ("modern",)}
+    )
+    rejection: float = setting(
+        1.0, "j of LeCun et al. 1998, equation 9", minimum=0, only={"model": ("lenet5",)}
+    )
+    shift: float = _amount(2.0, "at most so many pixels")
+    scaling: float = _amount(0.1, "of size, as a logarithm")
+    squeezing: float = _amount(0.1, "of one axis against the other")
+    shearing: float = _amount(0.15, "columns for each row")
+    rotation: float = _amount(0.0, "in radians (not among the paper's)")
+    bending: float = _amount(0.0, "pixels (not among the paper's)")
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Replication):
     """Everything that the result depends on."""
 
     dataset: str = setting(
@@ -187,16 +201,15 @@ class Config:
     optimizer: Literal["adamw", "levenberg_marquardt"] = setting("adamw", "how it is trained")
     distortions: bool = setting(False, "train on images under random affine maps")
     epochs: int = setting(20, "passes over the training split", minimum=1)
-    batch_size: int = setting(64, "examples in an update", minimum=1)
-    seed: int = setting(
-        0, "of initial weights, order of examples and dropout", minimum=0, below=2**32
+    batch_size: int = setting(
+        64,
+        "examples in an update",
+        minimum=1,
+        follows={"optimizer": {"levenberg_marquardt": 16}},
     )
-    fold: int | None = setting(None, "cross-validation: which fold is tested on", minimum=0)
-    folds: int = setting(10, "of a cross-validation", minimum=2)
-    fold_seed: int = setting(0, "of the draw of the folds", minimum=0, below=2**32)
     validation: int | None = setting(
         None, "held out, drawn by the seed, of what is not for testing; none: the data set's own",
-        minimum=1,
+        minimum=1, only={"fold": (None,)},
     )  # fmt: skip
     patience: int | None = setting(None, "stop after so many epochs without progress", minimum=1)
     select: Literal["best", "last"] = setting("best", "which epoch's parameters, by validation")
@@ -321,7 +334,7 @@ def _model(config: Config, classes: int) -> nn.Module:
 
 
 def _adamw(steps: int, hparams: Hparams) -> optax.GradientTransformation:
-    schedule = optax.cosine_decay_schedule(hparams.learning_rate, steps)
+    schedule = schedules.cosine(hparams.learning_rate, steps)
     return optax.adamw(schedule, weight_decay=hparams.weight_decay)
 
 
@@ -330,7 +343,7 @@ def _levenberg_marquardt(
 ) -> optax.GradientTransformation:
     """The paper's, with the gradients of a batch added up as if its examples came one by one."""
 
-    def rate(step: jax.Array) -> jax.Array:
+    def rate(step: Any) -> jax.Array:
         passed = (step // steps >= jnp.array(_CHANGES)).sum()
         return hparams.learning_rate * batch_size * jnp.array(_RATES)[passed]
 
@@ -347,7 +360,8 @@ def _calibration(model: nn.Module, prepare: Callable[[jax.Array], jax.Array]) ->
         name, losses = "F6", functools.partial(_of_f6, model.codes)
 
     def outputs(params: Any, inputs: jax.Array) -> jax.Array:
-        return model.apply({"params": params}, prepare(inputs))[1][name]
+        found: Any = model.apply({"params": params}, prepare(inputs))
+        return found[1][name]
 
     return calibration(outputs, losses)
 
@@ -355,7 +369,8 @@ def _calibration(model: nn.Module, prepare: Callable[[jax.Array], jax.Array]) ->
 def _of_f6(
     codes: tuple[tuple[int, ...], ...], f6: jax.Array, labels: jax.Array, hparams: Hparams
 ) -> jax.Array:
-    return discriminative_distance(-RadialBasis(codes).apply({}, f6), labels, hparams)
+    distances: Any = RadialBasis(codes).apply({}, f6)
+    return discriminative_distance(-distances, labels, hparams)
 
 
 def _distort(keys: jax.Array, images: jax.Array, hparams: Hparams) -> jax.Array:
@@ -370,3 +385,14 @@ def _distort(keys: jax.Array, images: jax.Array, hparams: Hparams) -> jax.Array:
         bending=hparams.bending,
         background=BACKGROUND,
     )
+
+
+EXPERIMENT = Experiment(
+    summary="LeNet-1, LeNet-4, LeNet-5 (1998) and a modern LeNet on handwritten digits",
+    config=Config,
+    plan=plan,
+    task=task,
+    sweeps=SWEEPS,
+    divide=rows,
+    report=report,
+)

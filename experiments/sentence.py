@@ -39,8 +39,8 @@ Known deviations
   remains beside the test fold is filled up to whole batches with copies of its own sentences before
   a tenth of it becomes the development split, so that some are in both; and which sentences share a
   batch is drawn once, not in every epoch.
-* Batches are of sentences of similar length (on CPU), drawn anew in every epoch: less padding is
-  convolved.  A sentence's output does not depend on it.
+* Batches are of sentences of similar length, drawn anew in every epoch: less padding is convolved.
+  A sentence's output does not depend on it.
 """
 
 import dataclasses
@@ -57,16 +57,15 @@ import optax
 from flax import struct
 from flax.traverse_util import path_aware_map
 
-from cnnjax.config import setting
+from cnnjax.config import GIVEN, Replication, setting
 from cnnjax.data import DataSet, Rows, Spec, cross_validation
 from cnnjax.errors import UserError
+from cnnjax.experiment.record import Experiment
 from cnnjax.layers import symmetric_uniform
 from cnnjax.models import SentenceCNN
 from cnnjax.models.sentence import ActivationName, Pooling, Variant, window_problem
 from cnnjax.sweeps import axis, chain, grid, product, zipped
 from cnnjax.training import Lookup, Plan, Task
-
-SUMMARY = "convolution over words (Kim 2014): rand, static, nonstatic, multichannel"
 
 PUBLISHED = {  # accuracy, %: Kim 2014, Table 2
     "mr": {"rand": 76.1, "static": 81.0, "nonstatic": 81.5, "multichannel": 81.1},
@@ -84,7 +83,7 @@ _WITH_TEST_SPLIT = ("sst2", "trec")
 
 # Kim's Table 2 on the data set that is set, then two of its parts on three data sets; the other
 # axes are those of Zhang and Wallace 2015.
-ABLATIONS = {
+SWEEPS = {
     "table2": grid(variant=("rand", *_VECTORS), seed=range(3)),
     "rand": product(
         grid(variant=("rand",)),
@@ -132,30 +131,28 @@ class Hparams:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(Replication):
     """Everything that the result depends on; defaults are those of the author's code."""
 
     dataset: str = setting("docstrings", "docstrings, mr, sst1, sst2, subj, trec, cr, mpqa, ...")
     variant: Variant = setting("rand", "of the words' vectors")
     vectors: str = setting("", "file of word vectors: word2vec (binary or text) or GloVe")
     unknown: Literal["uniform", "variance"] = setting(
-        "uniform", "words without vector: uniform in ±0.25, or with the variance of the others"
+        "uniform",
+        "words without vector: uniform in ±0.25, or with the variance of the others",
+        only={"vectors": GIVEN},
     )
     embedding: int = setting(300, "elements of a word's vector", minimum=1)
     windows: tuple[int, ...] = setting((3, 4, 5), "words that a filter sees")
     maps: int = setting(100, "filters of every window", minimum=1)
     activation: ActivationName = setting("relu", "function of a feature")
     pooling: Pooling = setting("max", "over time")
-    k: int = setting(1, "how many values k_max keeps", minimum=1)
-    pool_size: int = setting(10, "positions that share a maximum with local_max", minimum=1)
+    k: int = setting(1, "how many values are kept", minimum=1, only={"pooling": ("k_max",)})
+    pool_size: int = setting(
+        10, "positions that share a maximum", minimum=1, only={"pooling": ("local_max",)}
+    )
     epochs: int = setting(25, "passes over the training split", minimum=1)
     batch_size: int = setting(50, "sentences in an update", minimum=1)
-    seed: int = setting(
-        0, "of initial weights, order of sentences and dropout", minimum=0, below=2**32
-    )
-    fold: int | None = setting(None, "cross-validation: which fold is tested on", minimum=0)
-    folds: int = setting(10, "of a cross-validation", minimum=2)
-    fold_seed: int = setting(0, "of the draw of the folds", minimum=0, below=2**32)
     patience: int | None = setting(None, "stop after so many epochs without progress", minimum=1)
     select: Literal["best", "last"] = setting("best", "which epoch's parameters, by development")
     as_published: bool = setting(False, "with the two faults of the author's code")
@@ -171,6 +168,7 @@ def plan(config: Config) -> Plan:
         patience=config.patience,
         select=config.select,
         ties="latest",
+        batches="by_length",
         regroup=not config.as_published,
     )
 
@@ -287,7 +285,8 @@ def _optimizer(fixed: str | None, hparams: Hparams) -> optax.GradientTransformat
 
     Ours are his times 1 - dropout, so his gradient is ours times that, and our update his times it.
     """
-    softmax = functools.partial(path_aware_map, lambda path, _: "/".join(path) == "output/kernel")
+    name = lambda path: "/".join(map(str, path))
+    softmax = functools.partial(path_aware_map, lambda path, _: name(path) == "output/kernel")
     scaled = optax.masked(optax.scale(1 - hparams.dropout), softmax)
     adadelta = optax.chain(
         scaled,
@@ -297,7 +296,7 @@ def _optimizer(fixed: str | None, hparams: Hparams) -> optax.GradientTransformat
     )
     if fixed is None:
         return adadelta
-    trained = functools.partial(path_aware_map, lambda path, _: "/".join(path) != fixed)
+    trained = functools.partial(path_aware_map, lambda path, _: name(path) != fixed)
     return optax.masked(adadelta, trained)
 
 
@@ -334,3 +333,15 @@ def _vectors(path: str, vocabulary: tuple[str, ...]) -> Any:
     from cnnjax.pretrained import vectors
 
     return vectors.read(path, vocabulary)
+
+
+EXPERIMENT = Experiment(
+    summary="convolution over words (Kim 2014): rand, static, nonstatic, multichannel",
+    config=Config,
+    plan=plan,
+    task=task,
+    sweeps=SWEEPS,
+    divide=rows,
+    remarks=remarks,
+    report=report,
+)

@@ -60,21 +60,21 @@ import numpy as np
 import optax
 from flax import struct
 
+from cnnjax import config as configuration
 from cnnjax import ops
 from cnnjax.config import setting
 from cnnjax.data import Rows, Spec
 from cnnjax.data.dataset import stratified_parts
 from cnnjax.errors import UserError
+from cnnjax.experiment.record import Experiment
 from cnnjax.models import Net1, Net2, Net3, Net4, Net5, totals
 from cnnjax.models.strategies import SIZE
 from cnnjax.sweeps import grid
-from cnnjax.training import Plan, Task, squared_error
-
-SUMMARY = "Net-1 to Net-5 (LeCun 1989): fewer free parameters, better generalisation"
+from cnnjax.training import Plan, Task, schedules, squared_error
 
 MODELS = {"net1": Net1, "net2": Net2, "net3": Net3, "net4": Net4, "net5": Net5}
 PUBLISHED = {"net1": 80.0, "net2": 87.0, "net3": 88.5, "net4": 94.0, "net5": 98.4}  # % correct
-ABLATIONS = {
+SWEEPS = {
     "table": grid(model=tuple(MODELS), seed=range(30)),
 }
 
@@ -87,7 +87,7 @@ class Hparams:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(configuration.Config):
     """Everything that the result depends on."""
 
     dataset: str = setting("digits", "digits, mnist, usps, fashion_mnist or tfds:NAME")
@@ -186,9 +186,20 @@ def _accuracies(trials: Sequence[Mapping[str, Any]], name: str) -> dict[int, flo
 
 
 def _optimizer(steps: int, hparams: Hparams) -> optax.GradientTransformation:
-    return optax.sgd(optax.cosine_decay_schedule(hparams.learning_rate, steps))
+    return optax.sgd(schedules.cosine(hparams.learning_rate, steps))
 
 
 def _prepare(images: jax.Array) -> jax.Array:
     """Stored images [N, h, w, 1] -> float32[N, 16, 16, 1], background -1 and foreground 1."""
     return ops.resize_by_area(2 * ops.intensity(images) - 1, SIZE)
+
+
+EXPERIMENT = Experiment(
+    summary="Net-1 to Net-5 (LeCun 1989): fewer free parameters, better generalisation",
+    config=Config,
+    plan=plan,
+    task=task,
+    sweeps=SWEEPS,
+    divide=rows,
+    report=report,
+)

@@ -13,51 +13,11 @@ and a linear classifier on features of a published network, each computed once,
     python launch.py --experiment=transfer --config.backbone=resnet18 --config.strategy=linear \\
         --config.weights=resnet18.pth --config.dataset=folder:PATH --config.shots=none
 
-Expected of it, % of 179 test images right, mean and 95 % interval over 40 seeds with 5 images a
-class and 20 with more; in two minutes on two cores:
-
-                      5                    10                   20                   50
-    scratch   91.1 (90.3 – 91.8)   94.2 (93.4 – 95.0)   96.7 (96.3 – 97.1)   97.6 (97.3 – 98.0)
-    linear    91.9 (91.1 – 92.7)   95.4 (94.7 – 96.1)   97.4 (97.0 – 97.7)   98.3 (98.1 – 98.5)
-    partial   93.0 (92.3 – 93.7)   95.9 (95.2 – 96.6)   97.6 (97.3 – 98.0)   98.3 (98.1 – 98.4)
-    gradual   93.0 (92.3 – 93.7)   95.8 (95.2 – 96.4)   97.7 (97.5 – 98.0)   98.3 (98.1 – 98.5)
-    finetune  93.0 (92.3 – 93.7)   95.8 (95.1 – 96.6)   97.7 (97.4 – 98.1)   98.3 (98.1 – 98.5)
-
-What was learned elsewhere is worth most where there is least: 2.0 points with 5 images a class
-(paired over seeds: p < 0.001).  Which way to transfer matters little here.  With 50 images scratch
-has not yet ended learning after its 150 updates; after 300 (--config.epochs=60), on other seeds, it
-has 98.4 and the others have 98.5.
-
-Ants and bees (244 + 153 photographs, --config.dataset=folder:PATH, of which the 153 are tested on),
-% right, mean ± sd of 10 seeds, --config.strategy=linear --config.shots=none --config.views=1
---config.hparams.learning_rate=0.03 --config.epochs=240:
-
-    ResNet-18 up to layer3, ImageNet      90.8 ± 0.0      the same, random weights    67.3 ± 0.5
-    SqueezeNet, ImageNet                  89.3 ± 1.2      the same, random weights    62.9 ± 0.9
-
-Rate and epochs were tried on these test images: with the ResNet 0.01 and 60 epochs, the defaults,
-leave the classifier half trained (87.3), 0.03 and 60 have 88.7, 0.01 and 240 have 89.5.  With the
-default of 20 stored views the first figure is 90.1 ± 0.5, in 2 min 45 s.  finetune from the same
-point, 12 epochs of random crops in batches of 20, has 87.6 (88.9 and 86.3, four minutes each) with
-rate 0.003 and decay 0.1, and 82.4 (one seed) with 0.001 and 0.5: with 220 photographs, and so few
-trials of settings, it is behind the linear classifier.
-
-Other named sweeps: strategies (all on one target); layers, a linear classifier on every stage of
-the pretrained and of a random network: with 5 images a class S4 has 91.0 % (random: 86.7), but S2
-90.7 (91.5): what was learned is in the upper layers.  And scenarios, cs231n's four cases: little
-and much data (5 images a class, and all) of a similar and of a different task.  Different are here
-the same digits with their pixels shuffled, by one permutation for all: nothing of a stroke is left.
-It is harsher than between two kinds of photographs, whose edges are alike.  Without distortions, 20
-seeds:
-
-                       similar, 5            all      different, 5          all
-    scratch        90.5 (89.1 – 91.9)       98.4    79.5 (77.5 – 81.5)     97.0
-    linear on S4   91.0 (89.5 – 92.6)       98.3    81.0 (79.0 – 82.9)     97.2
-    linear on S2   90.7 (89.4 – 92.0)       97.8    87.2 (85.6 – 88.8)     98.4
-    finetune       91.2 (89.6 – 92.8)       98.9    81.9 (80.0 – 83.8)     96.2
-
-as cs231n has it: fine-tuning is best with much data of a similar task, and earlier features with
-little data of a different one.
+Figures of all named sweeps, and of photographs of ants and bees, are in docs/transfer.md.  Named
+sweeps: strategies (all on one target); shots (against the number of images); layers, a linear
+classifier on every stage of the pretrained and of a random network; and scenarios, cs231n's four
+cases, little and much data of a similar and of a different task.  Different are the same digits
+with their pixels shuffled, by one permutation for all: nothing of a stroke is left.
 
 How it is done
 * A stage is a feature with parameters that no feature before it depends on, found by tracing
@@ -89,41 +49,33 @@ Known deviations and what the settings rest on
 import dataclasses
 import functools
 import math
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, Literal
 
-import jax
-import jax.numpy as jnp
 import numpy as np
-import optax
 from flax import struct
-from flax.traverse_util import flatten_dict
-from jax import lax
 
-from cnnjax import data, ops
+from cnnjax import config as configuration
+from cnnjax import data
 from cnnjax.config import setting
 from cnnjax.data import DataSet, Rows, Spec
 from cnnjax.errors import UserError
-from cnnjax.layers import FrozenBatchNorm
-from cnnjax.models.lenet import BACKGROUND
+from cnnjax.experiment.record import Experiment
 from cnnjax.runtime import processes
 from cnnjax.runtime.compilation import jit
 from cnnjax.sweeps import axis, chain, grid, product, zipped
 from cnnjax.training import Plan, Task, init_state
 from cnnjax.training.task import FrozenPart
-from cnnjax.transfer import Head, features_of
+from cnnjax.training.variables import flat
+from cnnjax.transfer import Head, strategies, views
 from cnnjax.transfer.backbones import LENETS, Backbone, backbone
-from cnnjax.transfer.freezing import FROZEN, Depths, by_depth, described
-from cnnjax.transfer.heads import read
-from cnnjax.transfer.pretraining import pretrained
+from cnnjax.transfer.freezing import FROZEN, Depths
+from cnnjax.transfer.pretraining import SOURCE, lenet_of_digits
+from cnnjax.transfer.strategies import STRATEGIES, Strategy
 
-SUMMARY = "transfer learning: scratch, linear, finetune, gradual, partial; little data"
-
-SOURCE = "digits:01234"  # what the LeNets are pretrained on
 RANDOM = "random"
-STRATEGIES = ("scratch", "linear", "partial", "gradual", "finetune")
-ABLATIONS = {
+SWEEPS = {
     "strategies": grid(strategy=STRATEGIES, seed=range(20)),
     # 60, 60, 90 and 150 updates, and most seeds where the draw of images matters most; all of them
     # seeds that had no part in choosing the settings.
@@ -151,13 +103,9 @@ ABLATIONS = {
         grid(seed=range(20)),
     ),
 }
-_SOURCE_EPOCHS = 40
-# Amounts of ops.random_warp: those of experiments/lenet.py, and stronger ones for pretraining.
+# Amounts of ops.random_warp: those of experiments/lenet.py.
 _DISTORTIONS = {"shift": 2.0, "scaling": 0.1, "squeezing": 0.1, "shearing": 0.15}
-_SOURCE_DISTORTIONS = {
-    "shift": 2.0, "scaling": 0.2, "squeezing": 0.2, "shearing": 0.3, "rotation": 0.3,
-    "bending": 1.0,
-}  # fmt: skip
+_PRETRAINED = tuple(strategy for strategy in STRATEGIES if strategy != "scratch")
 
 
 @struct.dataclass
@@ -167,17 +115,21 @@ class Hparams:
     learning_rate: float = setting(0.01, "of AdamW at the top, start of the cosine", above=0)
     weight_decay: float = setting(0.01, "decoupled, per unit of learning rate", minimum=0)
     decay: float = setting(
-        0.5, "of the rate, for each stage further below the head (not scratch)", minimum=0
+        0.5,
+        "of the rate, for each stage further below the head",
+        minimum=0,
+        only={"strategy": ("partial", "gradual", "finetune")},
     )
     pace: float = setting(
         0.5,
-        "gradual: share of the epochs after which all stages are trained (above 1: never)",
+        "share of the epochs after which all stages are trained (above 1: never)",
         minimum=0,
+        only={"strategy": ("gradual",)},
     )
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(configuration.Config):
     """Everything that the result depends on."""
 
     dataset: str = setting("digits:56789", "images: digits:CLASSES, mnist, folder:PATH, ...")
@@ -189,26 +141,30 @@ class Config:
         "",
         f"what it starts from: .pth, .safetensors, .npz, .h5, a folder, a run or a published name; "
         f"{RANDOM}: drawn once, for comparison; empty: a LeNet that learned {SOURCE}",
+        only={"strategy": _PRETRAINED},
     )
-    strategy: Literal["scratch", "linear", "partial", "gradual", "finetune"] = setting(
+    strategy: Strategy = setting(
         "finetune", "what is trained: all from random weights, the head, the upper stages, "
         "stage after stage from the top, all",
     )  # fmt: skip
     features: str | None = setting(None, "stage that the head reads; none: the last")
     unfreeze_from: str | None = setting(
-        None, "partial: the lowest stage that is trained; none: the highest"
+        None,
+        "the lowest stage that is trained; none: the highest",
+        only={"strategy": ("partial",)},
     )
     shots: int | None = setting(5, "training images a class, drawn by the seed", minimum=1)
-    pixels: Literal["plain", "inverted", "shuffled"] = setting(
-        "plain", "what the images look like: a different task"
-    )
+    pixels: views.Pixels = setting("plain", "what the images look like: a different task")
     distortions: bool = setting(
         True,
         "LeNets: train on images under random affine maps; other networks, on images in files: on "
         "random crops; linear: on stored views of either kind",
     )
     views: int = setting(
-        20, "linear, distortions: how many of an image are stored, itself included", minimum=1
+        20,
+        "how many of an image are stored, itself included",
+        minimum=1,
+        only={"strategy": ("linear",), "distortions": (True,)},
     )
     epochs: int = setting(60, "passes over the training images", minimum=1)
     batch_size: int = setting(50, "images in an update", minimum=1)
@@ -261,12 +217,15 @@ def task(config: Config, spec: Spec) -> Task:
             f"--config.weights={RANDOM} or --config.strategy=scratch"
         )
     steps = math.ceil(spec.examples / config.batch_size)
-    optimizer = functools.partial(_optimizer, depths, config.strategy, config.epochs, steps)
+    optimizer = functools.partial(
+        strategies.optimizer, strategy=config.strategy, epochs=config.epochs, steps=steps
+    )
+    distort = functools.partial(views.distort, _DISTORTIONS)
     whole = Task(
         model=network.model(feature, len(spec.classes)),
-        optimizer=optimizer,
-        prepare=functools.partial(_prepare, config.pixels, network),
-        augment=functools.partial(_distort, _DISTORTIONS) if _distorts(config) else None,
+        optimizer=lambda hparams: optimizer(depths, hparams=hparams),
+        prepare=functools.partial(views.prepare, config.pixels, network),
+        augment=distort if _distorts(config) else None,
         views=data.random_crops if _crops(config) else None,
     )
     if config.strategy != "linear":
@@ -274,10 +233,13 @@ def task(config: Config, spec: Spec) -> Task:
     of_head = {path: depth for path, depth in depths.items() if depth is not FROZEN}
     head = Task(
         model=Head(len(spec.classes)),
-        optimizer=functools.partial(_optimizer, of_head, "linear", config.epochs, steps),
-        augment=_any_view if _varies(config) else None,
+        optimizer=lambda hparams: optimizer(of_head, hparams=hparams),
+        augment=views.any_view if _varies(config) else None,
     )
-    features = functools.partial(_features, config, network, feature)
+    of_features = config.views if _distorts(config) else 1
+    features = functools.partial(
+        views.features, network, feature, config.pixels, of_features, _DISTORTIONS
+    )
     stored_views = config.views if _crops(config) else 1  # a LeNet's are made by its features
     return dataclasses.replace(whole, frozen=FrozenPart(features, head, stored_views))
 
@@ -293,13 +255,13 @@ def initial(config: Config, spec: Spec, data_dir: Path) -> Mapping[str, np.ndarr
     network, feature, _ = _parts(config, spec)
     if config.weights == RANDOM:
         draw = functools.partial(init_state, task(config, spec), 0, hparams=config.hparams)
-        drawn = jit(draw, seldom=True)(np.zeros((1, *spec.shape), np.uint8)).params["backbone"]
-        return flatten_dict({"backbone": jax.device_get(drawn)}, sep="/")
+        drawn = flat(jit(draw, seldom=True)(np.zeros((1, *spec.shape), np.uint8)).variables)
+        return {path: np.asarray(drawn[path]) for path in drawn if path.startswith("backbone/")}
     if config.weights:
         return network.read(config.weights, spec.shape, feature, data_dir)
     if processes.several():
-        raise UserError("--coordinator: name the weights to start from: --config.weights=FILE")
-    arrays = _pretrained(config.backbone, data_dir)
+        raise UserError("config.weights: several processes need a file of weights to start from")
+    arrays = lenet_of_digits(config.backbone, data_dir)
     return network.merged(arrays, f"{config.backbone} of {SOURCE}", spec.shape, feature)
 
 
@@ -309,14 +271,10 @@ def remarks(config: Config, dataset: DataSet) -> list[str]:
     Raises:
         UserError: as :func:`task`.
     """
-    task(config, dataset.spec)  # refuses what does not fit
+    learned = task(config, dataset.spec)
     network, feature, depths = _parts(config, dataset.spec)
-    inputs = jax.ShapeDtypeStruct((1, *network.inputs(dataset.spec.shape)), jnp.float32)
-    model = network.model(feature, len(dataset.classes))
-    params = jax.eval_shape(model.init, jax.random.key(0), inputs)["params"]
-    stages = {"head": ("head/kernel", "head/bias")}
-    stages |= dict(reversed(network.stages(dataset.spec.shape, feature).items()))
-    trained = f"{config.strategy}: {described(stages, depths, params)}"
+    what = strategies.description(network, dataset.spec.shape, feature, depths, learned)
+    trained = f"{config.strategy}: {what}"
     if config.strategy == "linear" and _varies(config):
         trained += f"; on features of {config.views} views of an image, computed once"
     return [trained]
@@ -345,100 +303,11 @@ def _parts(config: Config, spec: Spec) -> tuple[Backbone, str, Depths]:
     """The backbone, the feature that its head reads, and the depth of every parameter."""
     network = backbone(config.backbone, spec.shape, config.dataset)
     feature = config.features or network.last
-    _require(config, "features", feature, network.features(spec.shape))
-    stages = network.stages(spec.shape, feature)
-    lowest = config.unfreeze_from or list(stages)[-1]
-    _require(config, "unfreeze_from", lowest, stages)
-    if config.unfreeze_from and config.strategy != "partial":
-        raise UserError(
-            f"config.unfreeze_from={lowest}: is for strategy=partial, not {config.strategy}"
-        )
-    depths = {"head/kernel": 0, "head/bias": 0}
-    trained = config.strategy != "linear"
-    for depth, (stage, paths) in enumerate(reversed(stages.items()), start=1):
-        for path in paths:
-            statistic = path.rpartition("/")[2] in FrozenBatchNorm.statistics
-            depths[path] = depth if trained and not statistic else FROZEN
-        if config.strategy == "partial" and stage == lowest:
-            trained = False
-    return network, feature, depths
-
-
-def _require(config: Config, field: str, stage: str, valid: Iterable[str]) -> None:
-    if stage not in valid:
-        raise UserError(
-            f"config.{field}={stage}: is no stage of {config.backbone}; it has {', '.join(valid)}"
-        )
-
-
-def _optimizer(
-    depths: Depths, strategy: str, epochs: int, steps: int, hparams: Hparams
-) -> optax.GradientTransformation:
-    """AdamW with a cosine, by depth.
-
-    Args:
-        depths: of every parameter.
-        strategy: as in the configuration.
-        epochs, steps: of training, and of an epoch.
-        hparams: traced.
-    """
-    direction = optax.chain(optax.scale_by_adam(), optax.add_decayed_weights(hparams.weight_decay))
-    starts = None
-    if strategy == "gradual":
-        starts = [steps * epoch for epoch in start_epochs(depths, epochs, hparams.pace)]
-    return optax.chain(
-        by_depth(
-            direction,
-            depths,
-            decay=1.0 if strategy == "scratch" else hparams.decay,
-            starts=starts,
-        ),
-        optax.scale_by_learning_rate(
-            optax.cosine_decay_schedule(hparams.learning_rate, epochs * steps)
-        ),
+    strategies.require_stage("features", feature, network.features(spec.shape))
+    depths = strategies.depths_of(
+        network, spec.shape, feature, config.strategy, config.unfreeze_from
     )
-
-
-def start_epochs(depths: Depths, epochs: int, pace: jax.Array | float) -> list[jax.Array]:
-    """For each depth the epoch (0, 1, ...) from which on it is trained: evenly up to ``pace``."""
-    deepest = max(depth for depth in depths.values() if depth is not FROZEN)
-    return [jnp.round(pace * epochs * depth / max(deepest, 1)) for depth in range(deepest + 1)]
-
-
-def _prepare(pixels: str, network: Backbone, images: jax.Array) -> jax.Array:
-    """Stored images [N, h, w, C] -> the network's inputs."""
-    if pixels == "inverted":
-        images = (255 if images.dtype == jnp.uint8 else 1) - images
-    if pixels == "shuffled":
-        height, width, channels = images.shape[1:]
-        order = np.random.RandomState(0).permutation(height * width)
-        images = images.reshape(len(images), -1, channels)[:, order].reshape(images.shape)
-    return network.prepare(images)
-
-
-def _features(
-    config: Config, network: Backbone, feature: str, params: Any, images: jax.Array
-) -> jax.Array:
-    """Stored images [N, h, w, C] -> what the head reads of each of their views, [N, views, F]."""
-    inputs = _prepare(config.pixels, network, images)
-    views = config.views if _distorts(config) else 1
-    seen = inputs[:, None]
-    if views > 1:
-        # The keys are functions of the image: its views are the same wherever it stands.
-        levels = images
-        if levels.dtype != jnp.uint8:
-            levels = lax.bitcast_convert_type(levels, jnp.uint32)
-        flat = levels.reshape(len(images), -1).astype(jnp.uint32)
-        factors = 2 * jnp.arange(flat.shape[1], dtype=jnp.uint32)[None] + 1
-        keys = jax.vmap(lambda seed: jax.random.split(jax.random.key(seed), views - 1))(
-            (flat * factors).sum(1)
-        )
-        others = _distort(_DISTORTIONS, keys.reshape(-1), jnp.repeat(inputs, views - 1, axis=0))
-        others = others.reshape(len(images), views - 1, *inputs.shape[1:])
-        seen = jnp.concatenate([seen, others], axis=1)
-    flat = seen.reshape(-1, *inputs.shape[1:])
-    found = features_of(network.network, params["backbone"], flat)[feature]
-    return read(found, network.reading).reshape(len(images), views, -1)
+    return network, feature, depths
 
 
 def _distorts(config: Config) -> bool:
@@ -455,44 +324,14 @@ def _varies(config: Config) -> bool:
     return _distorts(config) or _crops(config)
 
 
-def _any_view(keys: jax.Array, features: jax.Array, hparams: Hparams) -> jax.Array:
-    """float[N, views, F] -> float[N, 1, F]: one of the views of each."""
-    del hparams
-    draw = lambda key, views: jax.random.choice(key, views, (1,))
-    return jax.vmap(draw)(keys, features)
-
-
-@functools.cache
-def _pretrained(name: str, data_dir: Path) -> Mapping[str, np.ndarray]:
-    """The weights of a LeNet that was trained on :data:`SOURCE`."""
-    dataset = data.load(SOURCE)
-    network = backbone(name, dataset.spec.shape, SOURCE)
-    schedule = Plan(epochs=_SOURCE_EPOCHS, batch_size=64, select="last")
-    steps = schedule.epochs * math.ceil(dataset.spec.examples / schedule.batch_size)
-    learned = Task(
-        model=network.model(network.last, len(dataset.classes)),
-        optimizer=functools.partial(_adamw, steps),
-        prepare=network.prepare,
-        augment=functools.partial(_distort, _SOURCE_DISTORTIONS),
-    )
-    return pretrained(name, learned, dataset, _SourceHparams(), schedule, data_dir)
-
-
-@struct.dataclass
-class _SourceHparams:
-    """Of pretraining."""
-
-    learning_rate: float = 0.005
-    weight_decay: float = 0.01
-
-
-def _adamw(steps: int, hparams: _SourceHparams) -> optax.GradientTransformation:
-    schedule = optax.cosine_decay_schedule(hparams.learning_rate, steps)
-    return optax.adamw(schedule, weight_decay=hparams.weight_decay)
-
-
-def _distort(
-    amounts: Mapping[str, float], keys: jax.Array, inputs: jax.Array, hparams: Any = None
-) -> jax.Array:
-    del hparams
-    return ops.random_warp(keys, inputs, **amounts, background=BACKGROUND)
+EXPERIMENT = Experiment(
+    summary="transfer learning: scratch, linear, finetune, gradual, partial; little data",
+    config=Config,
+    plan=plan,
+    task=task,
+    sweeps=SWEEPS,
+    divide=rows,
+    initial=initial,
+    remarks=remarks,
+    report=report,
+)

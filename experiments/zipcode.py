@@ -72,20 +72,20 @@ import optax
 from flax import struct
 from flax.linen.initializers import he_uniform
 
+from cnnjax import config as configuration
 from cnnjax import ops
 from cnnjax.config import setting
 from cnnjax.data import Rows, Spec
 from cnnjax.data.dataset import stratified_parts
 from cnnjax.data.folds import held_out
 from cnnjax.errors import UserError
+from cnnjax.experiment.record import Experiment
 from cnnjax.layers import fan_in_uniform
 from cnnjax.models import ZipCodeNet
 from cnnjax.models.strategies import SIZE
 from cnnjax.sweeps import grid, product
 from cnnjax.sweeps.axes import Changes
-from cnnjax.training import Plan, Task, cross_entropy, squared_error
-
-SUMMARY = "the zip-code network (LeCun et al. 1989), as published and step by step modernised"
+from cnnjax.training import Plan, Task, cross_entropy, schedules, squared_error
 
 # Rung -> what it changes: each has the changes of those before it, too.
 RUNGS: dict[str, dict[str, Any]] = {
@@ -117,7 +117,7 @@ def _ladder() -> dict[str, Changes]:
     return dict(zip(RUNGS, together, strict=True))
 
 
-ABLATIONS = {
+SWEEPS = {
     "ladder": product(tuple(_ladder().values()), grid(seed=range(5))),
 }
 _LOSSES = {"squared_error": squared_error, "cross_entropy": cross_entropy}
@@ -130,12 +130,14 @@ class Hparams:
     """What a trial may vary without a new program."""
 
     learning_rate: float = setting(0.006, "of its schedule, the start", above=0)
-    weight_decay: float = setting(0.01, "adamw's, per unit of learning rate", minimum=0)
+    weight_decay: float = setting(
+        0.01, "decoupled, per unit of learning rate", minimum=0, only={"optimizer": ("adamw",)}
+    )
     dropout: float = setting(0.0, "rate of H2's units", minimum=0, below=1)
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
+class Config(configuration.Config):
     """Everything that the result depends on."""
 
     dataset: str = setting("mnist", "mnist, usps, digits, fashion_mnist or tfds:NAME")
@@ -252,7 +254,7 @@ def _draw(
 def _optimizer(config: Config, steps: int, hparams: Hparams) -> optax.GradientTransformation:
     rate = hparams.learning_rate
     if config.schedule == "cosine":
-        rate = optax.cosine_decay_schedule(rate, steps)
+        rate = schedules.cosine(rate, steps)
     if config.optimizer == "sgd":
         return optax.sgd(rate)
     return optax.adamw(rate, weight_decay=hparams.weight_decay)
@@ -265,3 +267,14 @@ def _shift(most: int, keys: jax.Array, images: jax.Array, hparams: Hparams) -> j
 def _prepare(images: jax.Array) -> jax.Array:
     """Stored images [N, h, w, 1] -> float32[N, 16, 16, 1], background -1 and foreground 1."""
     return ops.resize_by_area(2 * ops.intensity(images) - 1, SIZE)
+
+
+EXPERIMENT = Experiment(
+    summary="the zip-code network (LeCun et al. 1989), as published and step by step modernised",
+    config=Config,
+    plan=plan,
+    task=task,
+    sweeps=SWEEPS,
+    divide=rows,
+    report=report,
+)

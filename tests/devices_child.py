@@ -38,7 +38,7 @@ def five_steps(
     advance = devices.program(functools.partial(step_on_rows, small_task()), grouped=grouped)
     state, totals = advance((progress.state, progress.totals), data, rows, weights, hparams, 5)
     assert int(state.step) == 5
-    logits = devices.apply(small_task().logits)(state.params, train["inputs"], 13)
+    logits = devices.apply(small_task().logits)(state.variables, train["inputs"], 13)
     return jax.device_get((state.params, totals, logits))
 
 

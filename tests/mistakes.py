@@ -1,7 +1,7 @@
 """How a user's mistake at the command line is answered."""
 
 import experiments
-from cnnjax.command.line import main
+from cnnjax.command import main
 
 
 def refused(capsys, *argv) -> str:

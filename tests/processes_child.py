@@ -12,9 +12,8 @@ import numpy as np
 
 from cnnjax.errors import UserError
 from cnnjax.runtime import processes
-from cnnjax.training import Devices, Plan, fit
+from cnnjax.training import Devices, Interrupted, Observer, Plan, fit
 from cnnjax.training.checkpoints import Checkpoints
-from cnnjax.training.loop import Interrupted, Observer
 from tests.training_task import Hparams, small_splits, small_task
 
 # 13: a batch that two processes do not share evenly, and neither do 90 examples.

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file
 
 import experiments
 from cnnjax import data
-from cnnjax.command.line import main
+from cnnjax.command import main
 from cnnjax.config import settings
 from experiments.lenet import Config
 from tests.mistakes import refused
@@ -53,7 +53,7 @@ def test_help_explains_every_field(capsys):
 @pytest.mark.parametrize(
     ("argv", "words"),
     [
-        (["--experiment=lent"], ["no --experiment=lent", "valid: lenet"]),
+        (["--experiment=lent"], ["--experiment=lent: there is none; valid: lenet"]),
         (["--epochs=3"], ["no flag --epochs", "--experiment"]),
         (["--config.epochs=3"], ["--experiment is missing"]),
         (["--experiment=lenet", "--wrkdir=x"], ["no flag --wrkdir", "--workdir"]),
@@ -67,6 +67,8 @@ def test_help_explains_every_field(capsys):
         (["--experiment=lenet", "--config.batch_size=0"], ["'0'", "an integer of at least 1"]),
         (["--experiment=lenet", "--config.seed=4294967296"], ["below 4294967296"]),
         (["--experiment=lenet", "--config.hparams.dropout=1"], ["'1'", "below 1"]),
+        (["--experiment=lenet", "--config.optimizer=adamw", "--config.hparams.damping=1"],
+         ["config.hparams.damping has no effect with config.optimizer=adamw"]),
         (["--experiment=lenet", "--config.model=lenet9"], ["one of linear,", "lenet5, modern"]),
         (["--experiment=lenet", "--config.dataset=digit"], ["'digit'", "valid: digits, mnist"]),
         (["--experiment=lenet", "--config.dataset=mnist", "--manual_dir=none"], ["--manual_dir"]),
@@ -108,15 +110,22 @@ def test_a_workdir_of_another_run_is_refused_field_by_field(capsys, finished):
         ("{}", "'experiment' is missing"),
         ('{"experiment": "lenet", "config": []}', "'config' is missing or of another type"),
         ("[]", "is damaged"),
-        ('{"experiment": "other", "config": {}}', "--experiment=other"),
     ],
 )
-def test_a_damaged_or_foreign_config_is_refused(capsys, tmp_path, content, words):
+def test_a_damaged_config_is_refused(capsys, tmp_path, content, words):
     workdir = tmp_path / "run"
     workdir.mkdir()
     (workdir / "config.json").write_text(content)
     assert words in refused(capsys, *RUN, f"--workdir={workdir}")
     assert words in refused(capsys, *RUN, "--mode=evaluate", f"--workdir={workdir}")
+
+
+def test_a_foreign_config_is_refused(capsys, tmp_path):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "config.json").write_text('{"experiment": "other", "config": {}}')
+    workdir = f"--workdir={tmp_path / 'run'}"
+    assert "a run of the experiment other, not of lenet;" in refused(capsys, *RUN, workdir)
+    assert "a run of --experiment=other\n" in refused(capsys, *RUN, "--mode=evaluate", workdir)
 
 
 def test_damaged_checkpoints_only_are_refused(capsys, finished, tmp_path):
@@ -158,7 +167,7 @@ def test_other_versions_are_warned_of(capsys, finished, tmp_path):
 def test_the_folder_is_free_again_after_an_error_in_the_same_process(tmp_path, monkeypatch, capsys):
     argv = [*RUN, f"--workdir={tmp_path / 'run'}"]
     with monkeypatch.context() as patch:
-        patch.setattr("cnnjax.experiment.run.fit", lambda *a, **k: 1 / 0)
+        patch.setattr("cnnjax.experiment.trial.fit", lambda *a, **k: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             main(experiments, argv)
     assert main(experiments, argv) == 0
@@ -175,7 +184,7 @@ def test_a_full_disk_and_ctrl_c_need_no_traceback(capsys, monkeypatch, error, st
     def fail(*args, **kwargs):
         raise error
 
-    monkeypatch.setattr("cnnjax.experiment.run.fit", fail)
+    monkeypatch.setattr("cnnjax.experiment.trial.fit", fail)
     assert main(experiments, RUN) == status
     assert capsys.readouterr().err.startswith(message)
 
@@ -196,6 +205,7 @@ def test_a_run_has_its_files(finished):
     assert result["test"]["count"] == 359 and result["test"]["accuracy"] > 0.5
     assert set(result["test"]) == set(result["validation"]) == {"accuracy", "loss", "count"}
     assert result["train"]["count"] == 1258
+    assert (result["status"], result["message"]) == ("finished", None)
     assert (result["parameters"], result["epochs"]) == (3246, 2)
     rows = [json.loads(line) for line in (finished / "metrics.jsonl").read_text().splitlines()]
     assert [row["epoch"] for row in rows] == [1, 2]
@@ -254,5 +264,5 @@ def test_the_script_itself_exits_with_the_status():
         [sys.executable, ROOT / "launch.py", "--experiment=nope"], capture_output=True, text=True
     )
     assert child.returncode == 2
-    assert child.stderr.startswith("error: there is no --experiment=nope; valid: lenet, ")
+    assert child.stderr.startswith("error: --experiment=nope: there is none; valid: lenet, ")
     assert child.stderr.count("\n") == 1

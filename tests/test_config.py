@@ -15,7 +15,17 @@ from hypothesis import settings as effort
 from hypothesis import strategies as st
 
 import experiments
-from cnnjax.config import differences, flatten, override, setting, settings, to_dict
+from cnnjax.config import (
+    GIVEN,
+    defaults,
+    differences,
+    flatten,
+    override,
+    require_effect,
+    setting,
+    settings,
+    to_dict,
+)
 from cnnjax.errors import UserError
 
 
@@ -165,6 +175,45 @@ def test_an_unknown_field_gets_the_valid_ones_and_the_closest(path, close):
     assert message.startswith(f"config.{path} is not a field")
     assert message.endswith(f"valid: {', '.join(settings(Config()))}")
     assert close is None or f"did you mean config.{close}?" in message
+
+
+@dataclasses.dataclass(frozen=True)
+class Depending:
+    rule: Literal["plain", "curved"] = setting("plain", "a choice")
+    file: str = setting("", "a file")
+    rate: float = setting(0.1, "a rate", follows={"rule": {"curved": 0.5}})
+    damping: float = setting(1.0, "a number", only={"rule": ("curved",)})
+    unknown: int = setting(3, "a number", only={"file": GIVEN})
+
+
+def test_a_default_follows_a_choice_unless_a_value_was_given():
+    curved = override(Depending(), {"rule": "curved"})
+    assert curved.rate == defaults(curved)["rate"] == 0.5
+    assert override(curved, {"rule": "plain"}) == Depending()
+    assert override(Depending(), {"rule": "curved", "rate": 0.1}).rate == 0.1
+    assert override(Depending(), {"rule": "curved"}, keep=["rate"]).rate == 0.1
+    assert override(Depending(rate=0.2), {"rule": "curved"}).rate == 0.2
+    stored = json.loads(json.dumps(to_dict(curved)))
+    assert override(Depending(), flatten(stored)) == curved
+
+
+@pytest.mark.parametrize(
+    ("changes", "path", "message"),
+    [
+        ({}, "damping", "damping has no effect with config.rule=plain; .* where that is curved$"),
+        ({}, "unknown", "unknown has no effect with config.file=; .* where that is given$"),
+        ({"rule": "curved"}, "damping", None),
+        ({"file": "words"}, "unknown", None),
+        ({}, "rate", None),
+    ],
+)
+def test_a_setting_without_effect_is_refused(changes, path, message):
+    config = override(Depending(), changes)
+    if message is None:
+        require_effect(config, [path])
+        return
+    with pytest.raises(UserError, match=f"^config.{message}"):
+        require_effect(config, ["rate", path])
 
 
 def test_a_configuration_survives_json():

@@ -13,6 +13,8 @@ from flax import linen as nn
 from cnnjax.data.folds import pool
 from cnnjax.training import (
     Devices,
+    Interrupted,
+    Observer,
     Plan,
     Task,
     calibrate,
@@ -23,7 +25,6 @@ from cnnjax.training import (
 )
 from cnnjax.training.checkpoints import Checkpoints
 from cnnjax.training.curvature import calibration, gauss_newton_diagonal, scale_by_curvature
-from cnnjax.training.loop import Interrupted, Observer
 from cnnjax.training.trials import fit_trials
 from tests.training_task import Hparams, SmallNet, small_splits, small_task, traced
 

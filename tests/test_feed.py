@@ -12,9 +12,8 @@ import pytest
 
 from cnnjax import data
 from cnnjax.errors import UserError
-from cnnjax.training import Devices, Plan, evaluator, feed, fit
+from cnnjax.training import Devices, Interrupted, Plan, evaluator, feed, fit
 from cnnjax.training.checkpoints import Checkpoints
-from cnnjax.training.loop import Interrupted
 from tests import image_folders
 from tests.test_loop import Recorder, same
 from tests.training_task import Hparams, small_splits, small_task
@@ -157,7 +156,7 @@ def test_images_in_files_are_learned_from(shapes):
     plan = dataclasses.replace(PLAN, epochs=30, batch_size=8)
     found, expected = (run(splits, plan=plan) for splits in (shapes.splits, arrays))
     assert same(found.params, expected.params)
-    _, means = evaluator(small_task(), Devices("single"))(found.params, HPARAMS, shapes.splits)[
+    _, means = evaluator(small_task(), Devices("single"))(found.variables, HPARAMS, shapes.splits)[
         "test"
     ]
     assert means["accuracy"] > 0.9  # the colours tell

@@ -193,7 +193,10 @@ def test_a_missing_file_is_named_with_both_places(tmp_path, files):
 
 def test_a_file_as_data_dir_is_refused(tmp_path, files):
     (tmp_path / "data").write_text("")
-    refused(lambda: data.load("mnist", tmp_path / "data", files), "--data_dir")
+    refused(
+        lambda: data.load("mnist", tmp_path / "data", files),
+        f"data_dir={tmp_path / 'data'}: is a file",
+    )
     below = tmp_path / "data" / "below"
     refused(lambda: data.load("mnist", below, files), f"data set mnist: {below}: Not a directory")
 
@@ -220,7 +223,9 @@ def test_files_that_cannot_be_written_are_refused(tmp_path, files):
 
 @pytest.mark.parametrize("name", ["mnist", "fashion_mnist"])
 def test_without_network_the_message_says_what_to_put_where(tmp_path, name):
-    message = refused(lambda: data.load(name, tmp_path / "data"), "cannot reach", "--manual_dir")
+    message = refused(
+        lambda: data.load(name, tmp_path / "data"), "cannot reach", "name it as manual_dir"
+    )
     assert [f"{stem}.gz" in message for stem in idx_images._FILES.values()] == [True] * 4
     assert not (tmp_path / "data").exists()
 

@@ -9,7 +9,7 @@ from PIL import Image
 
 import experiments
 from cnnjax import data
-from cnnjax.command.line import main
+from cnnjax.command import main
 from cnnjax.data.folds import fold_rows, pool
 from cnnjax.data.images import decoding, inspection
 from cnnjax.data.images import image_files as image_files

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 import experiments
-from cnnjax.command.line import main
+from cnnjax.command import main
 from cnnjax.config import override, to_dict
 from cnnjax.data import Spec
 from cnnjax.errors import UserError

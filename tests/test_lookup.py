@@ -9,10 +9,20 @@ import numpy as np
 import pytest
 
 from cnnjax.data.order import bucketed_rows
-from cnnjax.training import Devices, Plan, TrainState, fit, init_state, predict, stream, train_step
+from cnnjax.training import (
+    Devices,
+    Interrupted,
+    Observer,
+    Plan,
+    TrainState,
+    fit,
+    init_state,
+    predict,
+    stream,
+    train_step,
+)
 from cnnjax.training.batches import Batches
 from cnnjax.training.checkpoints import Checkpoints
-from cnnjax.training.loop import Interrupted, Observer
 from cnnjax.training.sparse import lookup
 from cnnjax.training.sparse.buckets import Bucket, buckets_of, length_buckets
 from cnnjax.training.trials import fit_trials
@@ -25,6 +35,7 @@ from tests.training_task import traced
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
 VARIANTS = ("rand", "static", "multichannel")
+BY_LENGTH = Plan(epochs=1, batch_size=8, batches="by_length")
 FIXED = {"static": "table", "multichannel": "static"}
 
 
@@ -185,11 +196,11 @@ def test_a_batch_with_more_words_than_its_class_expects_has_not_the_largest_size
 
 def test_every_batch_fits_its_size():
     task, train = small_task(), splits()["train"]
-    order = Batches(task, train["inputs"], Plan(epochs=1, batch_size=8), Devices("single"))
+    order = Batches(task, train["inputs"], BY_LENGTH, Devices("single"))
     needed = lookup.columns(task.lookup, train["inputs"])
     seen = set()
     for number in range(3):
-        rows, weights, sizes = order.batches(number)
+        rows, weights, sizes = order.epoch(number)
         for r, w, size in zip(np.asarray(rows), np.asarray(weights), sizes, strict=True):
             assert size.columns >= needed[r[w > 0]].max()
             assert size.rows >= len(set(train["inputs"][r, : size.columns].ravel()) | {0})
@@ -214,13 +225,14 @@ def test_logits_do_not_depend_on_the_columns_that_are_cut(changes):
     params = jax.device_get(begin(task).params)
     params = jax.tree.map(lambda p: p + 0.1 * np.cos(np.arange(p.size)).reshape(p.shape), params)
     params, logits = jax.tree.map(np.float32, params), quickly(task.logits)
-    whole = logits(params, inputs)
+    variables = {"params": params}
+    whole = logits(variables, inputs)
     needed = lookup.columns(task.lookup, inputs)
     for columns in sorted(set(needed.tolist()))[::6]:
         rows = needed == columns
-        cut = logits(params, inputs[rows, :columns])
+        cut = logits(variables, inputs[rows, :columns])
         np.testing.assert_allclose(cut, whole[rows], rtol=1e-5, atol=1e-6)
-    by_length = predict(task, Devices("single"))(params, inputs)
+    by_length = predict(task, Devices("single"))(variables, inputs)
     np.testing.assert_allclose(by_length, whole, rtol=1e-5, atol=1e-6)
 
 
@@ -228,8 +240,9 @@ def test_training_in_short_batches_equals_training_in_whole_length():
     """The same batches, cut and not, on the rows of each and on all rows: over an epoch."""
     task, hparams = small_task(), traced(small_config().hparams)
     train = splits()["train"]
-    order = Batches(task, train["inputs"], Plan(epochs=1, batch_size=8, seed=1), Devices("single"))
-    rows, weights, sizes = order.batches(0)
+    plan = dataclasses.replace(BY_LENGTH, seed=1)
+    order = Batches(task, train["inputs"], plan, Devices("single"))
+    rows, weights, sizes = order.epoch(0)
     short, whole = begin(task, 1), begin(plainly(task), 1)
     step = jax.jit(functools.partial(train_step, task), static_argnames="rows")
     plain = jax.jit(functools.partial(train_step, plainly(task)))
@@ -274,7 +287,7 @@ def test_it_learns_and_resumes_to_the_same_bits(tmp_path):
         )
     )
     validation = splits()["validation"]
-    logits = predict(small_task(), Devices("single"))(resumed.params, validation["inputs"])
+    logits = predict(small_task(), Devices("single"))(resumed.variables, validation["inputs"])
     assert np.mean(logits.argmax(1) == validation["labels"]) > 0.75
 
 
@@ -290,6 +303,7 @@ def rows_of_ways():
 
 
 def test_trials_together_equal_trials_alone():
+    """Alone, steps are one program, or calls on what a batch needs; all draw the same batches."""
     task, config = small_task(), small_config(epochs=2)
     data = splits()["train"]
     rows = {"train": np.arange(70), "validation": np.arange(70, 90)}
@@ -298,7 +312,8 @@ def test_trials_together_equal_trials_alone():
     found = fit_trials(task, data, [rows] * 2, hparams, [1, 2], plan(config))
     for seed, h, together in zip((1, 2), hparams, found, strict=True):
         one = dataclasses.replace(plan(config), seed=seed)
-        # In one program, batches are not by length: the same as those of trials together.
-        alone = fit(task, alone_splits, h, one, devices=Devices("single", one_program=True))
-        close(together.params, alone.params, 1e-4)
-        assert together.selected_epoch == alone.selected_epoch
+        for one_program in (False, True):
+            devices = Devices("single", one_program=one_program)
+            alone = fit(task, alone_splits, h, one, devices=devices)
+            close(together.params, alone.params, 1e-4)
+            assert together.selected_epoch == alone.selected_epoch

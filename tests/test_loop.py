@@ -9,9 +9,20 @@ import numpy as np
 import optax
 import pytest
 
-from cnnjax.training import Devices, Plan, devices, evaluator, fit, measure, predict
+from cnnjax.training import (
+    Devices,
+    Diverged,
+    Interrupted,
+    Observer,
+    Plan,
+    Programs,
+    devices,
+    evaluator,
+    fit,
+    measure,
+    predict,
+)
 from cnnjax.training.checkpoints import Checkpoints
-from cnnjax.training.loop import Diverged, Interrupted, Observer, Programs
 from cnnjax.training.progress import Best, all_finite, init_progress, keep_best
 from tests.training_task import Hparams, small_splits, small_task
 
@@ -75,9 +86,9 @@ def test_the_best_epoch_is_the_one_with_the_best_validation(uninterrupted):
     best = min(rows, key=key)
     assert fitted.selected_epoch == best["epoch"]
     device, validation = Devices("single"), SPLITS["validation"]
-    logits = predict(small_task(), device)(fitted.params, validation["inputs"])
+    logits = predict(small_task(), device)(fitted.variables, validation["inputs"])
     means = measure(small_task(), logits, validation["labels"], Hparams())
-    found = evaluator(small_task(), device)(fitted.params, Hparams(), {"validation": validation})
+    found = evaluator(small_task(), device)(fitted.variables, Hparams(), {"validation": validation})
     np.testing.assert_allclose(found["validation"][0], logits, atol=1e-6)
     assert found["validation"][1] == pytest.approx(means, rel=1e-6)
     assert means["accuracy"] == best["validation"]["accuracy"]
@@ -101,7 +112,7 @@ def test_keep_best_prefers_accuracy_then_loss_or_the_latest(accuracy, loss, take
     best = Best(np.float32([1.0]), np.int32(1), np.float32(0.5), np.float32(1.0))
     for ties, expected in (("loss", taken), ("latest", latest)):
         found = keep_best(best, np.float32([2.0]), 2, accuracy, loss, ties=ties)
-        assert (int(found.epoch), float(found.params[0])) == ((2, 2.0) if expected else (1, 1.0))
+        assert (int(found.epoch), float(found.variables[0])) == ((2, 2.0) if expected else (1, 1.0))
 
 
 def test_of_equal_epochs_the_latest_may_be_the_best():
@@ -147,7 +158,7 @@ def test_an_update_that_is_not_finite_is_never_saved_or_returned(tmp_path, bad_s
 
 
 def test_a_validation_loss_that_is_not_finite_ends_training():
-    validation = SPLITS["validation"] | {"labels": np.full(30, 7, np.int32)}  # there are 3 classes
+    validation = SPLITS["validation"] | {"inputs": np.full((30, 8, 8, 1), np.nan, np.float32)}
     with pytest.raises(Diverged, match=r"validation loss .* after step 6; nothing was saved"):
         run(splits=SPLITS | {"validation": validation})
 
@@ -195,7 +206,7 @@ def test_small_networks_take_four_steps_in_one_call(monkeypatch, parameters, pro
     plan = Plan(epochs=2, batch_size=4)  # 23 steps an epoch
     alone = run(plan, one_program=False)
     monkeypatch.setattr("cnnjax.training.devices._MANY_STEPS", 23)
-    monkeypatch.setattr("cnnjax.training.loop._FEW_PARAMETERS", parameters)
+    monkeypatch.setattr("cnnjax.training.programs._FEW_PARAMETERS", parameters)
     built, grouped = [], devices._grouped
     monkeypatch.setattr(devices, "_grouped", lambda step: built.append(step) or grouped(step))
     found = run(plan, one_program=False)
@@ -219,9 +230,9 @@ def test_evaluation_is_exact_for_any_batch(uninterrupted):
     inputs = SPLITS["validation"]["inputs"]
     apply = Devices("single").apply(small_task().logits)
     np.testing.assert_allclose(
-        apply(fitted.params, inputs, 7), apply(fitted.params, inputs, 30), atol=1e-6
+        apply(fitted.variables, inputs, 7), apply(fitted.variables, inputs, 30), atol=1e-6
     )
-    assert apply(fitted.params, inputs, 7).shape == (30, 3)
+    assert apply(fitted.variables, inputs, 7).shape == (30, 3)
 
 
 def test_measure_by_hand():

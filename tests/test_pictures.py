@@ -83,7 +83,7 @@ def test_grey_levels_of_more_bits_are_scaled(tmp_path, levels, name):
 )
 def test_grey_levels_without_a_scale_are_refused(tmp_path, levels, words):
     path = written(tmp_path, Image.fromarray(levels), "a.tiff")
-    refused(lambda: pictures.read(path, (4, 4, 1)), f"--inputs={path}", "grey levels", *words)
+    refused(lambda: pictures.read(path, (4, 4, 1)), f"inputs={path}", "grey levels", *words)
 
 
 @pytest.mark.parametrize("end", [".npy", ".npz"])
@@ -129,7 +129,7 @@ def test_arrays_are_taken_in_every_form(tmp_path, array, end):
 def test_unsuitable_arrays_are_refused(tmp_path, array, words):
     path = tmp_path / "a.npy"
     np.save(path, array, allow_pickle=True)
-    refused(lambda: pictures.read(path, (3, 4, 1)), f"--inputs={path}", *words)
+    refused(lambda: pictures.read(path, (3, 4, 1)), f"inputs={path}", *words)
 
 
 def as_file(kind):
@@ -180,14 +180,14 @@ def test_unreadable_pictures_are_refused(tmp_path, name, content, words):
     path = tmp_path / name
     if content is not None:
         path.write_bytes(content)
-    refused(lambda: pictures.read(path, (3, 4, 1)), f"--inputs={path}", *words)
+    refused(lambda: pictures.read(path, (3, 4, 1)), f"inputs={path}", *words)
 
 
 def test_a_folder_is_no_picture(tmp_path):
-    refused(lambda: pictures.read(tmp_path, (3, 4, 1)), f"--inputs={tmp_path}: is a folder")
+    refused(lambda: pictures.read(tmp_path, (3, 4, 1)), f"inputs={tmp_path}: is a folder")
 
 
 @pytest.mark.parametrize("end", [".png", ".npy"])
 def test_files_that_the_system_refuses_are_named(tmp_path, end):
     path = tmp_path / ("a" * 300 + end)
-    refused(lambda: pictures.read(path, (3, 4, 1)), f"--inputs={path}: File name too long")
+    refused(lambda: pictures.read(path, (3, 4, 1)), f"inputs={path}: File name too long")

@@ -10,14 +10,14 @@ from flax.traverse_util import flatten_dict
 
 from cnnjax import data
 from cnnjax.cache import cached
+from cnnjax.data.folds import pool
 from cnnjax.training import Devices, Plan, fit
-from cnnjax.transfer import precomputed as fixed_module
 from cnnjax.transfer import pretraining as pretraining_module
 from cnnjax.transfer.precomputed import precompute
 from cnnjax.transfer.pretraining import pretrained
 from tests.training_task import Hparams as SmallHparams
 from tests.training_task import small_splits, small_task, traced
-from tests.transfer_task import SINGLE, config_of, moved, params_of, task_of
+from tests.transfer_task import SINGLE, config_of, moved, precomputed, task_of
 
 pytestmark = pytest.mark.usefixtures("kept_programs")
 
@@ -35,50 +35,50 @@ def test_features_computed_once_give_the_same_training(lenet, digits, tmp_path):
     task = task_of(config)
     splits, plan = split_off(digits, 45), Plan(3, 10, seed=1, select="last")
     every_step = fit(task, splits, config.hparams, plan, devices=SINGLE())
-    once = precompute(task, splits, SINGLE(), tmp_path)
-    assert once.splits["train"]["inputs"].shape == (45, 1, 12 * 12 * 4)
-    cached = fit(once.task, once.splits, config.hparams, plan, devices=SINGLE())
-    whole = once.whole(cached.params)
-    assert flatten_dict(whole).keys() == flatten_dict(every_step.params).keys()
-    assert moved(every_step.params, whole) == set()
-    assert np.any(np.asarray(whole["head"]["kernel"])), "it was trained"
+    once, seen = precomputed(task, splits, tmp_path)
+    assert seen["train"]["inputs"].shape == (45, 1, 12 * 12 * 4)
+    cached = fit(once.task, seen, config.hparams, plan, devices=SINGLE())
+    whole = once.whole(cached.variables)
+    assert flatten_dict(whole).keys() == flatten_dict(every_step.variables).keys()
+    assert moved(every_step.variables, whole) == set()
+    assert np.any(np.asarray(whole["params"]["head"]["kernel"])), "it was trained"
 
 
 def test_features_are_kept_by_what_they_depend_on(lenet, digits, tmp_path, monkeypatch):
     splits = split_off(digits, 20)
     task = task_of(config_of(lenet, strategy="linear"))
-    first = precompute(task, splits, SINGLE(), tmp_path).splits
-    files = sorted((tmp_path / "features").iterdir())
-    assert len(files) == 2, "train and validation; no temporary file is left"
+    _, first = precomputed(task, splits, tmp_path)
+    files = lambda: sorted((tmp_path / "features").iterdir())
+    (own,) = files()  # no temporary file is left
 
     def never(*arguments):
         raise AssertionError("computed again")
 
     with monkeypatch.context() as patch:
         patch.setattr(Devices, "apply", lambda self, function: never)
-        again = precompute(task, splits, SINGLE(), tmp_path).splits
-    for name in splits:
-        np.testing.assert_array_equal(again[name]["inputs"], first[name]["inputs"])
-        np.testing.assert_array_equal(again[name]["labels"], splits[name]["labels"])
+        _, again = precomputed(task, splits, tmp_path)
+        for name in splits:
+            np.testing.assert_array_equal(again[name]["inputs"], first[name]["inputs"])
+            np.testing.assert_array_equal(again[name]["labels"], splits[name]["labels"])
+        assert files() == [own]
 
-    inputs = splits["train"]["inputs"]
-
-    def key(fixed, params, inputs):
-        return fixed_module._key(fixed_module._made_by(fixed, params, inputs), inputs)
-
-    params = {"backbone": params_of(task)["backbone"]}
-    own = key(task.frozen, params, inputs)
-    assert {file.stem for file in files} == {
-        own, key(task.frozen, params, splits["validation"]["inputs"])
-    }  # fmt: skip
-    other_inputs, other_params = inputs.copy(), jax.tree.map(np.copy, params)
+    nothing = lambda self, function: lambda initial, inputs, size: np.zeros((len(inputs), 1, 1))
+    monkeypatch.setattr(Devices, "apply", nothing)
+    inputs = pool(splits)[0]["inputs"]
+    precompute(task, inputs.copy(), SINGLE(), tmp_path)
+    assert files() == [own]
+    other_inputs, other_values = inputs.copy(), {p: a.copy() for p, a in task.initial.items()}
     other_inputs[3, 4, 4] += 1
-    other_params["backbone"]["C1"]["bias"][0] += 1e-3
-    other_stage = task_of(config_of(lenet, strategy="linear", features="C3")).fixed
-    other_pixels = task_of(config_of(lenet, strategy="linear", pixels="inverted")).fixed
-    others = [key(task.frozen, params, other_inputs), key(task.frozen, other_params, inputs)]
-    others += [key(fixed, params, inputs) for fixed in (other_stage, other_pixels)]
-    assert len({own, *others}) == 5
+    other_values["backbone/C1/bias"][0] += 1e-3
+    others = [
+        (task, other_inputs),
+        (dataclasses.replace(task, initial=other_values), inputs),
+        (task_of(config_of(lenet, strategy="linear", features="C3")), inputs),
+        (task_of(config_of(lenet, strategy="linear", pixels="inverted")), inputs),
+    ]
+    for count, other in enumerate(others, start=2):
+        precompute(*other, SINGLE(), tmp_path)
+        assert len(files()) == count
 
 
 @pytest.mark.parametrize("damage", [lambda b: b[: len(b) // 2], lambda b: b"", lambda b: _flip(b)])
@@ -110,24 +110,24 @@ def test_a_folder_that_cannot_be_written_is_no_error(tmp_path):
 
 def test_views_are_of_the_image_wherever_it_stands(lenet, digits):
     task = task_of(config_of(lenet, strategy="linear", distortions=True, views=3))
-    params, images = params_of(task), digits["train"]["inputs"][:4]
-    run = jax.jit(lambda params, images: task.frozen.features(params, images))
-    found, turned = run(params, images), run(params, images[::-1])
+    initial, images = dict(task.initial), digits["train"]["inputs"][:4]
+    run = jax.jit(lambda initial, images: task.frozen.features(initial, images))
+    found, turned = run(initial, images), run(initial, images[::-1])
     assert found.shape == (4, 3, 192)
     np.testing.assert_array_equal(found[::-1], turned)
-    plain = task_of(config_of(lenet, strategy="linear")).fixed.features
-    np.testing.assert_allclose(found[:, :1], jax.jit(plain)(params, images), atol=1e-6)
+    plain = task_of(config_of(lenet, strategy="linear")).frozen.features
+    np.testing.assert_allclose(found[:, :1], jax.jit(plain)(initial, images), atol=1e-6)
     assert len(np.unique(np.asarray(found[0]), axis=0)) == 3
 
 
 def test_training_takes_any_view_and_evaluation_the_first(lenet):
-    head = task_of(config_of(lenet, strategy="linear", distortions=True, views=3)).fixed.head
+    head = task_of(config_of(lenet, strategy="linear", distortions=True, views=3)).frozen.head
     rows = jnp.broadcast_to(jnp.arange(3.0)[None, :, None], (300, 3, 1))
     keys = jax.random.split(jax.random.key(0), 300)
     drawn = np.asarray(head.augment(keys, rows, None))
     assert drawn.shape == (300, 1, 1) and np.bincount(drawn.ravel().astype(int)).min() > 70
     params = {"head": {"kernel": jnp.ones((1, 5)), "bias": jnp.zeros(5)}}
-    np.testing.assert_array_equal(head.logits(params, rows), np.zeros((300, 5)))
+    np.testing.assert_array_equal(head.logits({"params": params}, rows), np.zeros((300, 5)))
 
 
 # --- weights learned once ---------------------------------------------------------------------

@@ -9,7 +9,7 @@ from PIL import Image
 
 import experiments
 from cnnjax import data
-from cnnjax.command.line import main
+from cnnjax.command import main
 from cnnjax.data import pictures
 from cnnjax.experiment.prediction import Labelled
 from cnnjax.reports import contact_sheet

@@ -16,13 +16,15 @@ from flax import linen as nn
 from flax import struct
 
 from benchmarks.bag_of_words import bag_of_words, baselines
+from cnnjax import config as configuration
 from cnnjax import data
-from cnnjax.command.line import main
+from cnnjax.command import main
 from cnnjax.config import setting
 from cnnjax.data import text
-from cnnjax.experiment import run
+from cnnjax.experiment import record, run
+from cnnjax.experiment.places import Places
 from cnnjax.experiment.prediction import classify_sentences
-from cnnjax.experiment.run import Places
+from cnnjax.experiment.record import Experiment
 from cnnjax.models.evidence import deciding_ngrams
 from cnnjax.training import Plan, Task
 from tests import mistakes
@@ -110,21 +112,20 @@ class Hparams:
 
 
 @dataclasses.dataclass(frozen=True)
-class Config:
-    dataset: str = setting("", "where")
+class Config(configuration.Config):
     pooling: str = setting("max", "over time")
-    seed: int = setting(0, "of everything")
     hparams: Hparams = setting(Hparams(), "hyperparameters")
 
 
-EXPERIMENT = types.ModuleType("few.sentence")
-EXPERIMENT.__doc__ = "A small experiment on sentences."
-EXPERIMENT.SUMMARY = "small"
-EXPERIMENT.Config = Config
-EXPERIMENT.plan = lambda config: Plan(epochs=8, batch_size=16, seed=config.seed)
-EXPERIMENT.task = lambda config, spec: Task(
-    model=Small(len(spec.vocabulary), len(spec.classes), config.pooling),
-    optimizer=lambda hparams: optax.adam(hparams.learning_rate),
+MODULE = types.ModuleType("few.sentence", "A small experiment on sentences.")
+MODULE.EXPERIMENT = Experiment(
+    summary="small",
+    config=Config,
+    plan=lambda config: Plan(epochs=8, batch_size=16, seed=config.seed),
+    task=lambda config, spec: Task(
+        model=Small(len(spec.vocabulary), len(spec.classes), config.pooling),
+        optimizer=lambda hparams: optax.adam(hparams.learning_rate),
+    ),
 )
 
 
@@ -137,65 +138,63 @@ def experiments(tmp_path_factory):
     package.__path__ = [str(folder)]
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(sys.modules, "few", package)
-        patch.setitem(sys.modules, "few.sentence", EXPERIMENT)
+        patch.setitem(sys.modules, "few.sentence", MODULE)
         yield package
 
 
 @pytest.fixture(scope="module")
-def finished(tmp_path_factory, kept_programs):
-    """A run on sentences in which "good" and "bad" say everything: its config and places."""
+def finished(tmp_path_factory, kept_programs, experiments):
+    """A run on sentences in which "good" and "bad" say everything: what it was asked."""
     folder = tmp_path_factory.mktemp("sentences")
     for word in ("good", "bad"):
         lines = "".join(f"Number {i} is a {word} film\n" for i in range(60))
         (folder / f"{word}.txt").write_text(lines)
     config = Config(dataset=f"text:{folder}")
     places = Places(workdir=tmp_path_factory.mktemp("run") / "run")
-    result = run.train("sentence", EXPERIMENT, config, places, say=lambda line: None)
+    experiment = record.load(experiments, "sentence")
+    result = run.train(experiment, config, places, say=lambda line: None)
     assert result["test"]["accuracy"] == 1
-    return config, places
+    return experiment, config, places
 
 
 def test_a_run_keeps_its_vocabulary_beside_its_result(finished):
-    config, places = finished
+    _, config, places = finished
     dataset = data.load(config.dataset)
     stored = (places.workdir / "vocabulary.txt").read_text().splitlines()
     assert tuple(stored) == dataset.vocabulary
     result = json.loads((places.workdir / "result.json").read_text())
     assert "vocabulary" not in result["data"]
     assert result["data"]["cleaning"] == "unicode"
-    _, spec, _ = run.load_model(run.RunDirectory(places.workdir))
-    assert spec == dataset.spec
+    assert run.load_model(*finished).spec == dataset.spec
 
 
 def test_evaluating_again_needs_the_same_words(finished):
-    config, places = finished
-    assert run.evaluate(EXPERIMENT, config, places)["test"]["accuracy"] == 1
+    _, config, _ = finished
+    assert run.evaluate(*finished)["test"]["accuracy"] == 1
     folder = Path(config.dataset.removeprefix("text:"))
     whole = (folder / "good.txt").read_text()
     (folder / "good.txt").write_text(whole.replace("film", "picture"))
     try:
-        message = refused(lambda: run.evaluate(EXPERIMENT, config, places), "other words")
+        message = refused(lambda: run.evaluate(*finished), "other words")
     finally:
         (folder / "good.txt").write_text(whole)
     assert len(message) < 500
 
 
 def test_a_damaged_vocabulary_is_refused(finished):
-    _, places = finished
-    path = places.workdir / "vocabulary.txt"
+    path = finished[-1].workdir / "vocabulary.txt"
     whole = path.read_bytes()
     path.write_bytes(whole.replace(b"good", b"gold"))
     try:
-        load = lambda: run.load_model(run.RunDirectory(places.workdir))
-        refused(load, f"{path}: is missing or damaged")
+        refused(lambda: run.load_model(*finished), f"{path}: is missing or damaged")
     finally:
         path.write_bytes(whole)
 
 
 def test_sentences_are_classified_and_explained(finished):
-    config, places = finished
+    model = run.load_model(*finished)
     sentences = ["A GOOD film!", "bad", "it is " * 40 + "bad indeed", "", "good"]
-    answers = classify_sentences(EXPERIMENT, config, places, sentences, explain=True)
+    answers = classify_sentences(model, sentences, explain=True)
     assert [answer.sentence for answer in answers] == sentences
     best = [answer.classes[0][0] for answer in answers]
     assert best[:3] == ["good", "bad", "bad"]
@@ -209,15 +208,14 @@ def test_sentences_are_classified_and_explained(finished):
     assert "good" in answers[0].ngrams[0][0].split()
     assert "bad" in answers[1].ngrams[0][0].split()
     assert answers[3].ngrams == []  # of an empty sentence every window is padding
-    plain = classify_sentences(EXPERIMENT, config, places, sentences)
+    plain = classify_sentences(model, sentences)
     assert [answer.classes for answer in plain] == [answer.classes for answer in answers]
 
 
 def test_shares_and_bias_are_the_difference_of_logits(finished):
     """Of two classes the shares of all n-grams are half the logits' difference, without bias."""
-    config, places = finished
-    params, spec, _ = run.load_model(run.RunDirectory(places.workdir))
-    task = EXPERIMENT.task(config, spec)
+    model = run.load_model(*finished)
+    task, spec, params = model.task, model.spec, model.variables["params"]
     ids = text.encode(["a good film", "Number 3 is bad"], spec.vocabulary, 12, "unicode")
     logits, features = jax.device_get(task.model.apply({"params": params}, ids))
     kernel, bias = params["output"]["kernel"], params["output"]["bias"]
@@ -236,7 +234,7 @@ def test_shares_and_bias_are_the_difference_of_logits(finished):
 
 
 def arguments(finished, *more):
-    config, places = finished
+    _, config, places = finished
     where = [f"--workdir={places.workdir}", "--experiment=sentence", "--mode=predict"]
     return [*where, f"--config.dataset={config.dataset}", *map(str, more)]
 
@@ -291,10 +289,10 @@ def test_files_that_will_not_do(finished, experiments, capsys, tmp_path, content
 
 
 def test_only_the_maximum_can_be_explained(finished):
-    config, places = finished
-    config = dataclasses.replace(config, pooling="mean")
-    call = lambda: classify_sentences(EXPERIMENT, config, places, ["good"], explain=True)
-    refused(call, "--explain", "pooling is mean")
+    experiment, config, places = finished
+    model = run.load_model(experiment, dataclasses.replace(config, pooling="mean"), places)
+    call = lambda: classify_sentences(model, ["good"], explain=True)
+    refused(call, "explain=True: ", "pooling is mean")
 
 
 def test_which_words_a_sentence_has():
@@ -307,7 +305,7 @@ def test_which_words_a_sentence_has():
 
 
 def test_the_baselines_know_words_but_no_order(finished):
-    config, _ = finished
+    _, config, _ = finished
     found = baselines(data.load(config.dataset))
     assert found == {"majority": 0.5, "naive_bayes": 1.0, "logistic_regression": 1.0}
     texts = ["good not bad", "bad not good"] * 30

@@ -16,7 +16,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import experiments
-from cnnjax.command.line import main
+from cnnjax.command import main
 from cnnjax.training import Devices, fit
 from tests.processes_child import PLAN
 from tests.training_task import Hparams, small_splits, small_task
@@ -113,7 +113,10 @@ def test_an_error_in_one_is_an_error_in_both(seen):
             "a/b: No space left on device",
             "process 1: its data differs from that of process 0",
         ]
-        assert all("several (--coordinator) need sharded" in error for error in process["ways"])
+        assert process["ways"] == [
+            f"parallel={way}: runs in one process; several need sharded"
+            for way in ("single", "pmap")
+        ]
 
 
 def test_what_is_shared_arrives_whole(seen):
@@ -158,7 +161,7 @@ def test_a_signal_to_one_saves_and_ends_both_and_the_command_goes_on(tmp_path, c
         (["--coordinator=h:9", "--num_processes=0", "--process_id=0"], "must be at least 1"),
         (["--coordinator=h:9", "--num_processes=2", "--process_id=2"], "must be from 0 to 1"),
         (["--coordinator=h", "--num_processes=2", "--process_id=1"], "must be HOST:PORT, or auto"),
-        (["--coordinator=auto", "--process_id=1"], "finds --num_processes and --process_id itself"),
+        (["--coordinator=auto", "--process_id=1"], "finds num_processes and process_id itself"),
         (["--coordinator=h:9", "--mode=evaluate"], "is for --mode=train"),
     ],
 )
@@ -174,7 +177,7 @@ def test_a_port_in_use_gets_one_line(capsys, tmp_path):
         port = server.getsockname()[1]
         flags = [f"--coordinator=127.0.0.1:{port}", "--num_processes=2", "--process_id=0"]
         assert main(experiments, [*EXPERIMENT, f"--workdir={tmp_path / 'run'}", *flags]) == 2
-    assert f"port {port} cannot be used here" in capsys.readouterr().err
+    assert f"--coordinator=HOST:{port}: the port cannot be used here" in capsys.readouterr().err
 
 
 def test_no_cluster_gets_one_line(tmp_path):

@@ -7,9 +7,8 @@ import numpy as np
 import pytest
 
 from cnnjax.pretrained import published, weights
-from cnnjax.training import Devices, Plan, fit
+from cnnjax.training import Devices, Interrupted, Plan, fit
 from cnnjax.training.checkpoints import Checkpoints
-from cnnjax.training.loop import Interrupted
 from cnnjax.training.progress import init_progress
 from tests import torch_format
 from tests.data_files import refused
@@ -124,7 +123,7 @@ def test_before_the_first_epoch_has_ended_the_latest_are_read(tmp_path):
         layer, kind = name.split("/")
         assert np.array_equal(array, progress.state.params[layer][kind])
         if kind == "kernel":
-            assert not np.array_equal(array, progress.best.params[layer][kind])
+            assert not np.array_equal(array, progress.best.variables["params"][layer][kind])
 
 
 def test_a_damaged_checkpoint_is_refused(tmp_path):

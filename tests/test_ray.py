@@ -1,5 +1,6 @@
 """Jobs on a Ray runtime of this machine: the same rows as here, whatever becomes of a worker."""
 
+import dataclasses
 import functools
 import os
 import signal
@@ -12,8 +13,9 @@ import numpy as np
 import pytest
 
 from cnnjax.errors import UserError
-from cnnjax.experiment.run import Places
+from cnnjax.experiment.places import Places
 from cnnjax.sweeps import engines, grid
+from cnnjax.sweeps.chunks import Together
 from cnnjax.sweeps.jobs import Job
 from cnnjax.sweeps.trials import trials_of
 from experiments import lenet
@@ -41,7 +43,8 @@ def jobs(tmp_path_factory):
     config = lenet.Config(model="lenet1", epochs=1)
     places = Places(tmp_path_factory.mktemp("sweep"))
     trials = trials_of(config, grid({"hparams.learning_rate": (0.003, 0.01)}, seed=range(2)))
-    return [Job("lenet", "experiments.lenet", (trial,), places, together=False) for trial in trials]
+    job = Job("experiments.lenet", (), places, together=Together(False))
+    return [dataclasses.replace(job, trials=(trial,)) for trial in trials]
 
 
 @pytest.fixture(scope="session")

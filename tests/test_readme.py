@@ -24,7 +24,7 @@ def test_code_runs(capsys):
 
 
 def test_there_is_code():
-    assert len(PYTHON) == 3
+    assert len(PYTHON) == 4
 
 
 def test_tables_are_generated_from_the_result_files():
@@ -37,7 +37,7 @@ def test_tables_are_generated_from_the_result_files():
 
 def test_every_flag_named_is_a_flag(capsys):
     import experiments
-    from cnnjax.command.line import main
+    from cnnjax.command import main
 
     known = {}
     for block in BASH:

@@ -6,12 +6,13 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import pytest
-from flax.traverse_util import flatten_dict
+from flax.traverse_util import flatten_dict, unflatten_dict
 
-from cnnjax.layers import FrozenBatchNorm
+from cnnjax.layers import BatchNorm, WholeBatch
 from cnnjax.models import CifarResNet, ResNet, SqueezeNet, summarize
 from cnnjax.pretrained import weights
 from cnnjax.pretrained.merge import TORCH, merge
+from cnnjax.training.variables import flat, nested
 from tests.data_files import refused
 
 COUNTS = {
@@ -28,16 +29,16 @@ COUNTS = {
 
 
 def traced(model, size):
-    """The shapes of parameters, logits and features; nothing is computed."""
+    """The shapes of variables, logits and features; nothing is computed."""
     x = jax.ShapeDtypeStruct((2, size, size, 3), jnp.float32)
     (logits, features), variables = jax.eval_shape(
         lambda x: model.init_with_output(jax.random.key(0), x), x
     )
-    return variables["params"], logits, features
+    return variables, logits, features
 
 
-def drawn(params, seed=0):
-    """Values for every parameter; a network of them neither dies nor explodes."""
+def drawn(variables, seed=0):
+    """Values for every variable; a network of them neither dies nor explodes."""
     random = np.random.RandomState(seed)
 
     def draw(path, leaf):
@@ -47,18 +48,23 @@ def drawn(params, seed=0):
         low, high = {"var": (0.5, 2), "scale": (0.3, 1)}.get(name, (-0.3, 0.3))
         return random.uniform(low, high, leaf.shape)
 
-    values = jax.tree_util.tree_map_with_path(draw, params)
+    values = jax.tree_util.tree_map_with_path(draw, variables)
     return jax.tree.map(lambda value: value.astype(np.float32), values)
+
+
+def merged(template, arrays, source, **options):
+    """Collections like the template's, of the values in a file."""
+    tree = unflatten_dict(flat(template), sep="/")
+    return nested(flatten_dict(merge(tree, arrays, source, **options), sep="/"), template)
 
 
 @pytest.mark.parametrize("name", COUNTS)
 def test_parameters_are_the_published_number(name):
     model, expected = COUNTS[name]
-    params, _, _ = traced(model, 64)
-    trained = {
-        path: leaf for path, leaf in flatten_dict(params).items() if path[-1] not in ("mean", "var")
-    }
-    assert sum(leaf.size for leaf in trained.values()) == expected
+    variables, _, _ = traced(model, 64)
+    assert sum(leaf.size for leaf in jax.tree.leaves(variables["params"])) == expected
+    averages = flatten_dict(variables.get("batch_stats", {}))
+    assert {path[-1] for path in averages} == (set() if name == "SqueezeNet" else {"mean", "var"})
 
 
 @pytest.mark.parametrize("depth, widest", [(18, 512), (34, 512), (50, 2048)])
@@ -107,18 +113,33 @@ def test_impossible_networks_and_inputs_are_named():
 
 
 def test_frozen_batch_normalisation_by_hand():
-    """scale (x - mean) / sqrt(var + eps) + bias; the statistics have no gradient, x has."""
-    layer = FrozenBatchNorm(epsilon=1.0)
-    params = {"scale": 2.0, "bias": 5.0, "mean": 1.0, "var": 3.0}
-    params = {name: jnp.full(1, value) for name, value in params.items()}
+    """scale (x - mean) / sqrt(var + eps) + bias; the statistics stay, also in training."""
+    layer = BatchNorm(frozen=True, epsilon=1.0)
+    of_one = lambda **values: {name: jnp.full(1, value) for name, value in values.items()}
+    params, averages = of_one(scale=2.0, bias=5.0), of_one(mean=1.0, var=3.0)
+    assert jax.eval_shape(layer.init, jax.random.key(0), jnp.zeros((1, 1))).keys() == {
+        "params", "batch_stats"
+    }  # fmt: skip
     x = jnp.array([[3.0], [-1.0]])
-    assert layer.apply({"params": params}, x).ravel().tolist() == [7, 3]
-    loss = lambda params, x: (layer.apply({"params": params}, x) ** 2).sum()
+
+    def output(params, x):
+        y, changed = layer.apply(
+            {"params": params, "batch_stats": averages}, x, WholeBatch(jnp.ones(2)),
+            mutable=["batch_stats"],
+        )  # fmt: skip
+        return y, changed["batch_stats"]
+
+    y, after = output(params, x)
+    assert y.ravel().tolist() == [7, 3]
+    assert {name: after[name].tolist() for name in after} == {"mean": [1.0], "var": [3.0]}
+    alone = layer.apply({"params": params, "batch_stats": averages}, x)
+    np.testing.assert_array_equal(alone, y)
+    loss = lambda params, x: (output(params, x)[0] ** 2).sum()
     of_params, of_x = jax.grad(loss, argnums=(0, 1))(params, x)
     assert of_x.ravel().tolist() == [14, 6]
     gradients = {name: float(leaf[0]) for name, leaf in of_params.items()}
     # 2 y times (x - mean) / 2 and times 1, summed over the batch.
-    assert gradients == {"scale": 14 - 6, "bias": 20, "mean": 0, "var": 0}
+    assert gradients == {"scale": 14 - 6, "bias": 20}
 
 
 def test_connections_and_trained_parameters_are_counted():
@@ -131,12 +152,12 @@ def test_connections_and_trained_parameters_are_counted():
     assert sum(layer.parameters for layer in layers) == 269_722
 
 
-def written_as_torch(params):
-    """The tree under torchvision's names, as it lays them out."""
+def written_as_torch(variables):
+    """The variables under torchvision's names, as it lays them out."""
     back = {2: (1, 0), 4: (3, 2, 0, 1)}
     return {
         TORCH.name(path): leaf.transpose(back[leaf.ndim]) if path.endswith("kernel") else leaf
-        for path, leaf in flatten_dict(params, sep="/").items()
+        for path, leaf in flat(variables).items()
     }
 
 
@@ -163,8 +184,7 @@ def test_parity_with_torch(model, size):
     with torch.no_grad():
         expected = theirs.eval()(torch.tensor(x.transpose(0, 3, 1, 2)))
     arrays = {name: tensor.numpy() for name, tensor in theirs.state_dict().items()}
-    params = merge(template, arrays, "torch")
-    logits, features = jax.jit(model.apply)({"params": params}, x)
+    logits, features = jax.jit(model.apply)(merged(template, arrays, "torch"), x)
     assert np.ptp(logits) > 1e-2
     for name, tensor in expected.items():
         theirs = tensor.numpy()
@@ -177,10 +197,10 @@ def test_folded_weights_compute_the_same():
     """Conv and batch normalisation in one, as files for inference have it."""
     model = CifarResNet(20)
     template, _, _ = traced(model, 16)
-    params = drawn(template)
-    state = written_as_torch(params)
+    variables = drawn(template)
+    state = written_as_torch(variables)
     folded = {name: state[name] for name in ("linear.weight", "linear.bias")}
-    for path in flatten_dict(params, sep="/"):
+    for path in flat(variables):
         conv = path.removesuffix("/kernel").replace("/", ".")
         norm = TORCH.norm(conv)
         if path.endswith("/kernel") and norm:
@@ -194,8 +214,8 @@ def test_folded_weights_compute_the_same():
     assert len(folded) == 2 + 2 * 19
     x = np.random.RandomState(1).randn(2, 16, 16, 3).astype(np.float32)
     forward = jax.jit(model.apply)
-    expected, _ = forward({"params": params}, x)
-    logits, _ = forward({"params": merge(template, folded, "folded")}, x)
+    expected, _ = forward(variables, x)
+    logits, _ = forward(merged(template, folded, "folded"), x)
     assert np.abs(logits - expected).max() < 1e-4 * max(1, np.abs(expected).max())
 
 
@@ -204,12 +224,12 @@ def test_the_published_resnet20_on_real_images(real_data):
     file = real_data / "weights" / "resnet_cifar10" / "resnet20-12fca82f.th"
     model = CifarResNet(20)
     template, _, _ = traced(model, 32)
-    params = merge(template, weights.read(file), file)
+    variables = merged(template, weights.read(file), file)
     records = np.fromfile(real_data / "cifar10" / "test_batch_first1000.bin", np.uint8)
     records = records.reshape(1000, 3073)
     images = records[:, 1:].reshape(-1, 3, 32, 32).transpose(0, 2, 3, 1) / np.float32(255)
     mean, std = np.float32([0.485, 0.456, 0.406]), np.float32([0.229, 0.224, 0.225])
-    predict = jax.jit(lambda x: model.apply({"params": params}, x)[0].argmax(-1))
+    predict = jax.jit(lambda x: model.apply(variables, x)[0].argmax(-1))
     normalised = (images - mean.reshape(1, 1, 1, 3)) / std.reshape(1, 1, 1, 3)
     answers = np.concatenate([predict(part) for part in np.split(normalised, 10)])
     assert (answers == records[:, 0]).sum() == 915
@@ -220,13 +240,13 @@ def test_partial_folded_imagenet_weights_fit_up_to_layer3(real_data):
     template, _, _ = traced(ResNet(18), 64)
     arrays = weights.read(folder)
     lacking = "4 of the network's", "layer4.0/conv1/kernel"
-    refused(lambda: merge(template, arrays, folder), folder, *lacking)
+    refused(lambda: merged(template, arrays, folder), folder, *lacking)
     zeros = jax.tree.map(lambda leaf: np.zeros(leaf.shape, leaf.dtype), template)
-    params = merge(zeros, arrays, folder, keep=["layer4.*"])
+    params = merged(zeros, arrays, folder, keep=["layer4.*"])["params"]
     assert params["layer3.1"]["conv2"]["kernel"].any()
     assert not params["layer4.0"]["conv1"]["kernel"].any()
     bias = arrays["layer2.0.downsample.0.bias"]
     assert np.array_equal(params["layer2.0"]["downsample.1"]["bias"], bias)
     # Most are missing: some are named, and how many more.
     few = weights.read(folder / "resnet18-5c106cde.first16tensors.npz")
-    refused(lambda: merge(template, few, "few"), "does not fit", "86 of the network's", "83 more")
+    refused(lambda: merged(template, few, "few"), "does not fit", "86 of the network's", "83 more")

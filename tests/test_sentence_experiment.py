@@ -7,7 +7,7 @@ import pytest
 from safetensors.numpy import load_file
 
 import experiments
-from cnnjax.command.line import main
+from cnnjax.command import main
 from cnnjax.data import DataSet, Spec
 from cnnjax.errors import UserError
 from cnnjax.training import init_state
@@ -27,15 +27,15 @@ def test_defaults_are_the_authors():
     assert sentence.plan(config).ties == "latest"
 
 
-@pytest.mark.parametrize("name", sentence.ABLATIONS)
+@pytest.mark.parametrize("name", sentence.SWEEPS)
 def test_every_named_sweep_can_be_planned(name, tmp_path, capsys):
     flags = ["--experiment=sentence", f"--workdir={tmp_path}", f"--sweep={name}", "--dry_run"]
     assert main(experiments, flags) == 0
-    assert f"{len(sentence.ABLATIONS[name])} trials" in capsys.readouterr().out
+    assert f"{len(sentence.SWEEPS[name])} trials" in capsys.readouterr().out
 
 
 def test_named_sweeps_are_the_papers_grids():
-    sizes = {name: len(sweep) for name, sweep in sentence.ABLATIONS.items()}
+    sizes = {name: len(sweep) for name, sweep in sentence.SWEEPS.items()}
     assert sizes.pop("rand") == 3 * 10 + 2 * 5
     assert sizes.pop("vectors") == 3 * (10 + 2 * 3)
     assert {name: size // 3 for name, size in sizes.items()} == {

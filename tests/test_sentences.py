@@ -117,7 +117,9 @@ def test_the_published_files_are_downloaded_once(tmp_path, mr, monkeypatch):
 
 @pytest.mark.parametrize("name", ["mr", "sst2", "trec"])
 def test_without_network_the_message_says_what_to_put_where(tmp_path, name):
-    message = refused(lambda: data.load(name, tmp_path / "data"), "cannot reach", "--manual_dir")
+    message = refused(
+        lambda: data.load(name, tmp_path / "data"), "cannot reach", "name it as manual_dir"
+    )
     form = sentence_sources.SOURCES[name].forms[0]
     assert all(file in message for names in form.parts.values() for file in names)
     assert not (tmp_path / "data").exists()
@@ -125,7 +127,9 @@ def test_without_network_the_message_says_what_to_put_where(tmp_path, name):
 
 @pytest.mark.parametrize("name", ["sst1", "sst1_phrases", "sst2_phrases", "subj", "cr", "mpqa"])
 def test_what_is_not_published_is_asked_for(tmp_path, name):
-    message = refused(lambda: data.load(name, tmp_path / "data"), "not published", "--manual_dir")
+    message = refused(
+        lambda: data.load(name, tmp_path / "data"), "not published", "name it as manual_dir"
+    )
     for form in sentence_sources.SOURCES[name].forms:
         assert all(file in message for names in form.parts.values() for file in names)
 

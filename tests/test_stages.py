@@ -32,8 +32,8 @@ def test_stages_are_the_features_with_parameters_of_their_own(network, side, fea
 def test_stages_of_a_residual_network():
     found = stages(CifarResNet(20), (8, 8, 3), "pooled")
     assert {stage: len(paths) for stage, paths in found.items()} == {
-        # conv1 and a norm of 4; a stage has 3 blocks, each of 2 convolutions and 2 norms.
-        "stem": 5, "layer1": 30, "layer2": 30, "layer3": 30,
+        # conv1 and a norm of 2; a stage has 3 blocks, each of 2 convolutions and 2 norms.
+        "stem": 3, "layer1": 18, "layer2": 18, "layer3": 18,
     }  # fmt: skip
     assert all(path.startswith("layer2.") for path in found["layer2"])
 
@@ -42,7 +42,7 @@ def test_features_of_some_parameters():
     x = np.random.RandomState(0).rand(2, 28, 28, 1).astype(np.float32)
     params = LeNet1().init(jax.random.key(0), x)["params"]
     _, features = LeNet1().apply({"params": params}, x)
-    found = features_of(LeNet1(), {"C1": params["C1"]}, x)
+    found = features_of(LeNet1(), {"params": {"C1": params["C1"]}}, x)
     assert list(found) == ["C1", "S2"]
     np.testing.assert_array_equal(found["S2"], features["S2"])
 

@@ -26,7 +26,7 @@ import importlib.util, json, sys
 import jax
 
 import experiments
-from cnnjax.command.line import main
+from cnnjax.command import main
 
 programs = []
 jax.monitoring.register_event_duration_secs_listener(
@@ -106,8 +106,8 @@ def test_all_splits_are_measured_by_one_program():
     task = dataclasses.replace(small_task(), loss=loss)
     splits = small_splits(count=100)  # and 30 for validation
     start = jit(lambda seed: init_progress(task, splits["train"]["inputs"], Hparams(), seed))
-    params = start(np.uint32(0)).state.params
-    found = evaluator(task, Devices("single"))(params, Hparams(), splits)
+    variables = start(np.uint32(0)).state.variables
+    found = evaluator(task, Devices("single"))(variables, Hparams(), splits)
     assert traces == [(64, 3)]
     assert {name: means["count"] for name, (_, means) in found.items()} == {
         "train": 100,

@@ -162,7 +162,7 @@ def test_inputs_are_augmented_in_training_only_each_by_a_key_of_its_own():
         state, _ = train_step(task, state, batch, hparams)
     jax.effects_barrier()
     assert len(np.unique(seen)) == 8, "examples or steps share their noise"
-    np.testing.assert_array_equal(task.logits(state.params, inputs), inputs)
+    np.testing.assert_array_equal(task.logits(state.variables, inputs), inputs)
 
 
 @pytest.mark.parametrize("seed", [0, 2**32 - 1])

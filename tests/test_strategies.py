@@ -9,11 +9,13 @@ import pytest
 
 import experiments
 from cnnjax import data
-from cnnjax.command.line import main
+from cnnjax.command import main
 from cnnjax.config import to_dict
 from cnnjax.data import Spec
 from cnnjax.errors import UserError
-from cnnjax.experiment.run import Places, load_data
+from cnnjax.experiment import record
+from cnnjax.experiment.places import Places
+from cnnjax.experiment.run import load_data
 from cnnjax.models import Net1, Net2, Net3, Net4, Net5, summarize
 from cnnjax.training import squared_error
 from experiments import strategies
@@ -169,7 +171,7 @@ def test_draw_of_all_examples_and_of_more():
 
 def test_a_run_has_the_draw_of_its_seed():
     config, everything = Config(seed=7), data.load("digits")
-    dataset = load_data(strategies, config, Places("."))
+    dataset = load_data(record.load(experiments, "strategies"), config, Places("unused"))
     assert dataset.spec.examples == 320
     labels = np.concatenate([everything.splits[s]["labels"] for s in dataset.splits])
     inputs = np.concatenate([everything.splits[s]["inputs"] for s in dataset.splits])
@@ -217,7 +219,7 @@ def test_no_table_of_another_sweep(tmp_path):
 
 
 def test_table_has_150_trials():
-    assert len(strategies.ABLATIONS["table"]) == 150
+    assert len(strategies.SWEEPS["table"]) == 150
 
 
 def test_two_trials_by_the_command_line(tmp_path, capsys):

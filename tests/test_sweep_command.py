@@ -12,8 +12,8 @@ from pathlib import Path
 import pytest
 
 import experiments
-from cnnjax.command.line import main
-from experiments.lenet import ABLATIONS
+from cnnjax.command import main
+from experiments.lenet import SWEEPS
 from tests.mistakes import refused
 
 pytestmark = pytest.mark.usefixtures("elsewhere")
@@ -43,7 +43,7 @@ def in_turn(tmp_path_factory):
 def test_the_list_has_every_ablation_and_the_language(capsys, elsewhere):
     assert main(experiments, ["--experiment=lenet", "--sweep=list"]) == 0
     printed = capsys.readouterr().out
-    for name, sweep in ABLATIONS.items():
+    for name, sweep in SWEEPS.items():
         (line,) = [line for line in printed.splitlines() if line.split()[:1] == [name]]
         assert f" {len(sweep)} trials: " in line
     assert "model=(lenet1,lenet5,modern); seed=(0,1,2,3,4)" in printed
@@ -74,12 +74,16 @@ def test_a_dry_run_shows_programs_and_trials_and_runs_nothing(capsys, elsewhere)
         (["--sweep=lerning_rate=1,2"], ["config.lerning_rate is not a field", "valid:"]),
         (["--sweep=hparams.dropuot=0,1"], ["did you mean config.hparams.dropout?"]),
         (["--sweep=epochs=1,two"], ["config.epochs is 'two'", "an integer of at least 1"]),
-        (["--sweep=hparams.dropout=0,1"], ["config.hparams.dropout is '1'", "below 1"]),
+        (
+            ["--config.model=modern", "--sweep=hparams.dropout=0,1"],
+            ["config.hparams.dropout is '1'", "below 1"],
+        ),
+        (["--sweep=hparams.dropout=0,0.5"], ["no effect with config.model=lenet1", "is modern"]),
         (["--sweep=dropuot"], ["--sweep=dropuot:", "did you mean dropout?"]),
         (["--sweep=seed=5:2"], ["--sweep=seed=5:2:", "is empty"]),
         (["--sweep=seed=1,1"], ["seed=1 is in the sweep twice"]),
         (["--sweep=seed=0:2", "--sweep=seed=5"], ["seed is set by 2 of the sweeps"]),
-        (["--sweep=hparams.dropout=0.5,0.50"], ["trials 0 and 1", "the same configuration"]),
+        (["--sweep=hparams.weight_decay=0.5,0.50"], ["trials 0 and 1", "the same configuration"]),
         (["--sweep=fold=9,10"], ["trial 1 (fold=10)", "of 10 folds", "0 .. 9"]),
         (["--sweep=fold=0", "--config.folds=1798"], ["folds is 1798", "at most 1,797"]),
         (["--sweep=dataset=digits,digit"], ["'digit'", "valid: digits, mnist"]),
@@ -107,7 +111,7 @@ def test_a_workdir_with_something_else_is_refused(capsys, tmp_path, in_turn):
     assert [path.name for path in (tmp_path / "mine").iterdir()] == ["notes.txt"]
     before = {path.name: path.read_bytes() for path in in_turn.iterdir()}
     message = refused(capsys, *LENET, IN_TURN, "--sweep=seed=0:4", f"--workdir={in_turn}")
-    assert "another list of trials" in message and "--sweep=seed=0:3" in message
+    assert "another list of trials" in message and "repeat that sweep: seed=0:3" in message
     other = refused(capsys, *SWEEP, IN_TURN, "--config.batch_size=5", f"--workdir={in_turn}")
     assert "another configuration" in other
     assert {path.name: path.read_bytes() for path in in_turn.iterdir()} == before
@@ -128,7 +132,7 @@ def test_a_sweep_has_its_files_and_rows(in_turn):
         assert (row["parameters"], row["test"]["count"]) == (3246, 359)
         assert row["devices"] == "1 cpu device (single)"
         flags = row["command"].split("launch.py ")[1].split()
-        assert flags == LENET + ([f"--config.seed={seed}"] if seed else [])
+        assert flags == [LENET[0], *([f"--config.seed={seed}"] if seed else []), *LENET[1:]]
     (table,) = csv.DictReader((in_turn / "summary.csv").read_text().splitlines())
     mean = sum(row["test"]["accuracy"] for row in rows_of(in_turn)) / 3
     assert float(table["test_accuracy_mean"]) == pytest.approx(mean, rel=1e-12)
@@ -169,7 +173,7 @@ def test_without_a_workdir_the_same_sweep_finds_its_rows_again(capsys, elsewhere
     assert main(experiments, argv) == 0
     (folder,) = (elsewhere / "runs").iterdir()
     assert folder.name.startswith("lenet-sweep-")
-    monkeypatch.setattr("cnnjax.sweeps.outcomes.fit", lambda *a, **k: 1 / 0)
+    monkeypatch.setattr("cnnjax.experiment.trial.fit", lambda *a, **k: 1 / 0)
     assert main(experiments, argv) == 0
     assert "1 of 1 trial" in capsys.readouterr().out
     assert [path.name for path in (elsewhere / "runs").iterdir()] == [folder.name]
@@ -178,7 +182,7 @@ def test_without_a_workdir_the_same_sweep_finds_its_rows_again(capsys, elsewhere
 def test_failed_trials_give_status_1_and_run_again(capsys, tmp_path, monkeypatch):
     argv = [*LENET, IN_TURN, "--sweep=seed=0:2", f"--workdir={tmp_path / 'sweep'}"]
     with monkeypatch.context() as patch:
-        patch.setattr("cnnjax.sweeps.outcomes.fit", lambda *a, **k: 1 / 0)
+        patch.setattr("cnnjax.experiment.trial.fit", lambda *a, **k: 1 / 0)
         assert main(experiments, argv) == 1
     captured = capsys.readouterr()
     assert "failed: seed=0: division by zero\n" in captured.err
@@ -191,9 +195,9 @@ def test_failed_trials_give_status_1_and_run_again(capsys, tmp_path, monkeypatch
 def test_ctrl_c_keeps_the_finished_trials(capsys, tmp_path, monkeypatch):
     folder = tmp_path / "sweep"
     argv = [*SWEEP, IN_TURN, f"--workdir={folder}"]
-    from cnnjax.sweeps import outcomes
+    from cnnjax.experiment import trial
 
-    real = outcomes.fit
+    real = trial.fit
 
     def interrupted(task, splits, hparams, plan, **options):
         if plan.seed == 1:
@@ -201,7 +205,7 @@ def test_ctrl_c_keeps_the_finished_trials(capsys, tmp_path, monkeypatch):
         return real(task, splits, hparams, plan, **options)
 
     with monkeypatch.context() as patch:
-        patch.setattr(outcomes, "fit", interrupted)
+        patch.setattr(trial, "fit", interrupted)
         assert main(experiments, argv) == 130
     captured = capsys.readouterr()
     assert captured.err.startswith("interrupted; ") and str(folder) in captured.err

@@ -14,8 +14,9 @@ from flax import struct
 from cnnjax import config as configuration
 from cnnjax.config import override, setting
 from cnnjax.errors import UserError
-from cnnjax.experiment.run import Places
-from cnnjax.sweeps import chain, engines, grid, outcomes, run, zipped
+from cnnjax.experiment import trial as trial_module
+from cnnjax.experiment.places import Places
+from cnnjax.sweeps import chain, chunks, engines, grid, run, zipped
 from cnnjax.sweeps.jobs import Job, command_of
 from cnnjax.sweeps.trials import groups, shared, trials_of
 from cnnjax.training import Devices, Plan, Programs, fit
@@ -44,7 +45,7 @@ def trained(monkeypatch):
             raise ArithmeticError("no such\nluck")
         return fit(task, splits, hparams, plan, **options)
 
-    monkeypatch.setattr(outcomes, "fit", counted)
+    monkeypatch.setattr(trial_module, "fit", counted)
     return seeds
 
 
@@ -54,7 +55,7 @@ def alone(rate, seed):
     programs = Programs(small_task(), Devices("single"))
     hparams, plan = Hparams(rate), dataclasses.replace(PLAN, seed=seed)
     fitted = fit(small_task(), SPLITS, hparams, plan, programs=programs)
-    measured = programs.evaluate(fitted.params, hparams, TESTED)
+    measured = programs.evaluate(fitted.variables, hparams, TESTED)
     return fitted.selected_epoch, {name: means for name, (_, means) in measured.items()}
 
 
@@ -80,7 +81,7 @@ def test_a_row_for_every_trial_in_order(together):
         for name in TESTED:
             assert row[name] == pytest.approx(means[name], rel=1e-4)
         assert row["config"] == {
-            "hparams": {"learning_rate": rate, "dropout": 0.3},
+            "dataset": "", "hparams": {"learning_rate": rate, "dropout": 0.3},
             "seed": seed, "fold": None, "folds": 10, "fold_seed": 0,
         }  # fmt: skip
     json.dumps(rows)
@@ -178,7 +179,7 @@ def test_one_that_diverges_says_so_and_is_not_run_again(tmp_path, together):
 
 
 def test_out_of_memory_halves_the_trials_in_a_program(monkeypatch):
-    sizes, real = [], outcomes.fit_trials
+    sizes, real = [], chunks.fit_trials
 
     def small(task, data, rows, *arguments, **options):
         sizes.append(len(rows))
@@ -186,7 +187,7 @@ def test_out_of_memory_halves_the_trials_in_a_program(monkeypatch):
             raise RuntimeError("RESOURCE_EXHAUSTED: out of memory")
         return real(task, data, rows, *arguments, **options)
 
-    monkeypatch.setattr(outcomes, "fit_trials", small)
+    monkeypatch.setattr(chunks, "fit_trials", small)
     rows = sweep(grid(seed=range(4)), together=True, at_once=4)
     assert sizes == [4, 2, 2]
     assert [row["changes"]["seed"] for row in rows] == [0, 1, 2, 3]
@@ -234,8 +235,8 @@ def test_trials_in_turn_share_their_programs():
     assert traces_of(grid(fold=(1,), seed=range(3))) <= traces_of(grid(fold=(1,), seed=(0,)))
 
 
-def lenet_trials(*sweeps):
-    return trials_of(lenet.Config(), chain(*sweeps))
+def lenet_trials(*sweeps, **changes):
+    return trials_of(lenet.Config(**changes), chain(*sweeps))
 
 
 def numbers(trials):
@@ -255,7 +256,8 @@ def test_what_changes_the_program_does_not_share_it():
         "folds": (3, 4), "dataset": ("digits", "mnist"), "fold": (None, 0),
     }.items():  # fmt: skip
         # The groups keep the order of their first trials.
-        trials = lenet_trials(grid({"seed": (0, 1), path: values}))
+        changes = {"fold": 0} if path == "folds" else {}
+        trials = lenet_trials(grid({"seed": (0, 1), path: values}), **changes)
         assert numbers(trials) == [[0, 2], [1, 3]], path
 
 
@@ -267,7 +269,7 @@ def test_hparams_that_are_no_numbers_are_part_of_the_program():
         norm: float | None = setting(None, "")
 
     @dataclasses.dataclass(frozen=True)
-    class Config:
+    class Config(configuration.Config):
         width: int = setting(8, "")
         hparams: Own = setting(Own(), "")
 
@@ -281,13 +283,14 @@ def test_hparams_that_are_no_numbers_are_part_of_the_program():
 
 
 def test_shared_is_the_same_for_any_of_its_trials():
-    trials = lenet_trials(grid({"hparams.rejection": (0.5, 2), "fold": (2, 4)}, seed=(3,)))
-    assert {shared(trial.config) for trial in trials} == {lenet.Config(fold=0)}
+    sweep = grid({"hparams.rejection": (0.5, 2), "fold": (2, 4)}, seed=(3,))
+    trials = lenet_trials(sweep, model="lenet5")
+    assert {shared(trial.config) for trial in trials} == {lenet.Config(model="lenet5", fold=0)}
     assert shared(lenet.Config()) == lenet.Config()
 
 
 @dataclasses.dataclass(frozen=True)
-class Everything:
+class Everything(configuration.Config):
     """A setting of every kind."""
 
     name: str = setting("digits", "")
@@ -311,7 +314,7 @@ class Everything:
 )
 def test_the_command_of_a_row_gives_its_configuration_back(config):
     places = Places(workdir="unused", data_dir="a b", manual_dir=None)
-    words = shlex.split(command_of("lenet", config, places))
+    words = shlex.split(command_of("experiments.lenet", config, places))
     flags = [word for word in words if word.startswith("--")]
     assert flags[0] == "--experiment=lenet"
     assert flags[-1] == "--data_dir=a b"
@@ -321,6 +324,22 @@ def test_the_command_of_a_row_gives_its_configuration_back(config):
     leaves = configuration.settings(default)
     given = configuration.settings(config)
     assert set(changes) == {path for path in leaves if leaves[path].value != given[path].value}
+
+
+@pytest.mark.parametrize(
+    ("batch_size", "named"),
+    [(16, set()), (64, {"--config.batch_size=64"}), (1, {"--config.batch_size=1"})],
+)
+def test_the_command_of_a_row_leaves_out_what_follows_a_choice(batch_size, named):
+    chosen = {"--config.model=lenet5", "--config.optimizer=levenberg_marquardt"}
+    config = lenet.Config(
+        model="lenet5", optimizer="levenberg_marquardt", batch_size=batch_size,
+        hparams=lenet.Hparams(learning_rate=0.0005),
+    )  # fmt: skip
+    _, _, *flags = shlex.split(command_of("experiments.lenet", config, Places("unused")))
+    assert set(flags) == {"--experiment=lenet", *chosen, *named}
+    changes = dict(flag.removeprefix("--config.").split("=") for flag in chosen | set(named))
+    assert override(lenet.Config(), changes) == config
 
 
 def test_zipped_axes_reach_the_task(trained):
@@ -361,7 +380,7 @@ def test_a_process_goes_on_with_its_program(monkeypatch):
 
     monkeypatch.setattr(concurrent.futures, "ProcessPoolExecutor", Pool)
     trials = lenet_trials(grid(model=("lenet1", "lenet5", "modern"), seed=range(4)))
-    jobs = [Job("lenet", "experiments.lenet", (trial,), Places(".")) for trial in trials]
+    jobs = [Job("experiments.lenet", (trial,), Places(".")) for trial in trials]
     rows = list(engines.processes(2, lambda: None)(jobs))
     assert sorted(rows) == list(range(12))
     assert given[:8].count("lenet1") == given[:8].count("lenet5") == 4

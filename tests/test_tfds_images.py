@@ -154,8 +154,8 @@ def test_features_that_cannot_be_learned_are_refused_unprepared(tmp_path, config
 def test_a_set_with_files_of_the_users_says_so(tmp_path):
     load = lambda files=None: data.load("tfds:manual_images/all", tmp_path / "data", files)
     instructions = "Put here what lies at example.org."
-    refused(load, "tfds:manual_images/all", "--manual_dir (now absent)", instructions)
-    refused(lambda: load(tmp_path), f"--manual_dir (now {tmp_path})", instructions)
+    refused(load, "tfds:manual_images/all", "manual_dir (now absent)", instructions)
+    refused(lambda: load(tmp_path), f"manual_dir (now {tmp_path})", instructions)
     assert nothing_prepared(tmp_path)
     (tmp_path / "tiny").touch()
     assert load(tmp_path).spec.examples == 100

@@ -13,15 +13,16 @@ from safetensors.numpy import load_file, save_file
 
 import experiments
 from cnnjax import data
-from cnnjax.command.line import main
+from cnnjax.command import main
 from cnnjax.config import to_dict
 from cnnjax.data import Spec
 from cnnjax.errors import UserError
 from cnnjax.experiment.run_directory import RunDirectory
 from cnnjax.training import Plan, TrainState, fit, train_step
+from cnnjax.transfer import pretraining, views
 from cnnjax.transfer.backbones import BACKBONES
 from cnnjax.transfer.freezing import FROZEN
-from cnnjax.transfer.precomputed import precompute
+from cnnjax.transfer.strategies import start_epochs
 from experiments import transfer
 from experiments.transfer import Config
 from tests import image_folders
@@ -36,6 +37,7 @@ from tests.transfer_task import (
     config_of,
     moved,
     params_of,
+    precomputed,
     task_of,
 )
 
@@ -102,7 +104,7 @@ def part(digits, count):
 def test_start_of_every_stage(pace, expected):
     """Of 8 epochs, evenly up to ``pace`` of them: the head, then C3, then C1."""
     depths = {"head/kernel": 0, "C3": 1, "C1": 2}
-    assert [int(start) for start in transfer.start_epochs(depths, 8, pace)] == expected
+    assert [int(start) for start in start_epochs(depths, 8, pace)] == expected
 
 
 def test_gradual_by_epoch(lenet, digits):
@@ -144,9 +146,9 @@ def test_rates_below_the_head(lenet):
 def test_statistics_of_batch_normalisation_are_never_trained():
     spec = dataclasses.replace(SPEC, shape=(8, 8, 3))
     for strategy in ("scratch", "finetune", "gradual", "partial"):
-        _, _, depths = transfer._parts(Config(backbone="resnet20", strategy=strategy), spec)
-        for path, depth in depths.items():
-            assert depth is FROZEN or path.split("/")[-1] not in ("mean", "var")
+        config = Config(backbone="resnet20", strategy=strategy, weights=transfer.RANDOM)
+        _, _, depths = transfer._parts(config, spec)
+        assert {path.split("/")[-1] for path in depths} == {"kernel", "scale", "bias"}
         assert depths["backbone/layer3.0/bn1/scale"] == 1
     # A norm of a frozen stage stays whole.
     assert depths["backbone/layer2.0/bn1/scale"] is depths["backbone/bn1/bias"] is FROZEN
@@ -172,10 +174,10 @@ def test_lenets_start_from_what_they_learned_elsewhere(tmp_path, monkeypatch):
         params = jax.eval_shape(task.model.init, jax.random.key(0), shape)["params"]
         return {p: np.full(s.shape, 2, s.dtype) for p, s in flatten_dict(params, sep="/").items()}
 
-    monkeypatch.setattr(transfer, "pretrained", fake)
-    transfer._pretrained.cache_clear()
+    monkeypatch.setattr(pretraining, "pretrained", fake)
+    pretraining.lenet_of_digits.cache_clear()
     found = transfer.initial(Config(features="S2"), SPEC, tmp_path)
-    transfer._pretrained.cache_clear()
+    pretraining.lenet_of_digits.cache_clear()
     assert asked == [("lenet1", "digits:01234", tuple("01234"), tmp_path)]
     assert found.keys() == C1 and all((array == 2).all() for array in found.values())
     assert transfer.initial(Config(strategy="scratch"), SPEC, tmp_path) == {}
@@ -231,7 +233,7 @@ def test_digits_of_some_classes():
 def test_pixels_of_another_task():
     image = np.arange(64, dtype=np.uint8).reshape(1, 8, 8, 1)
     identity = dataclasses.replace(BACKBONES["lenet1"], prepare=lambda images: images)
-    seen = functools.partial(transfer._prepare, network=identity, images=image)
+    seen = functools.partial(views.prepare, network=identity, images=image)
     assert np.asarray(seen("inverted"))[0, 0, 2, 0] == 253
     shuffled = np.asarray(seen("shuffled"))
     assert sorted(shuffled.ravel()) == list(range(64)) and not np.array_equal(shuffled, image)
@@ -258,10 +260,13 @@ def test_colours_are_normalised_as_the_weights_want_them():
         (
             {"features": "S5"},
             (8, 8, 1),
-            "S5: is no stage of lenet1; it has C1, S2, C3, S4",
+            "config.features=S5: the network has no such stage; it has C1, S2, C3, S4$",
         ),
-        ({"strategy": "partial", "unfreeze_from": "S2"}, (8, 8, 1), "it has C1, C3$"),
-        ({"unfreeze_from": "C1"}, (8, 8, 1), "is for strategy=partial, not finetune"),
+        (
+            {"strategy": "partial", "unfreeze_from": "S2"},
+            (8, 8, 1),
+            "unfreeze_from=S2: .*it has C1, C3$",
+        ),
         ({"backbone": "resnet20"}, (8, 8, 3), "resnet20 needs weights.*--config.weights=FILE"),
         ({"backbone": "resnet20"}, (8, 8, 4), "three colours; those of digits:56789 have 4"),
         ({}, (32, 32, 1), "lenet1 takes images of up to 28x28; those of digits:56789 are 32x32"),
@@ -271,6 +276,12 @@ def test_colours_are_normalised_as_the_weights_want_them():
 def test_mistakes(changes, shape, message):
     with pytest.raises(UserError, match=message):
         transfer.task(Config(**changes), dataclasses.replace(SPEC, shape=shape))
+
+
+def test_a_stage_without_effect(capsys):
+    message = refused(capsys, "--experiment=transfer", "--config.unfreeze_from=C1")
+    assert "config.unfreeze_from has no effect with config.strategy=finetune" in message
+    assert "where that is partial" in message
 
 
 def test_more_shots_than_images(capsys, tmp_path):
@@ -308,11 +319,11 @@ def test_what_lies_above_the_stage_need_not_fit(lenet, tmp_path):
 # --- command line and report ------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("name", transfer.ABLATIONS)
+@pytest.mark.parametrize("name", transfer.SWEEPS)
 def test_every_named_sweep_can_be_planned(name, tmp_path, capsys):
     flags = ["--experiment=transfer", f"--workdir={tmp_path}", f"--sweep={name}", "--dry_run"]
     assert main(experiments, flags) == 0
-    assert f"{len(transfer.ABLATIONS[name])} trials" in capsys.readouterr().out
+    assert f"{len(transfer.SWEEPS[name])} trials" in capsys.readouterr().out
 
 
 def test_a_run_on_features_leaves_a_whole_model(lenet, tmp_path, capsys):
@@ -399,20 +410,20 @@ def test_a_linear_classifier_learns_from_stored_crops(tmp_path):
     changes = {"dataset": dataset.name, "backbone": "resnet20", "strategy": "linear"}
     config = config_of(transfer.RANDOM, **changes, distortions=True, views=3)
     task = task_of(config, dataset.spec)
-    once = precompute(task, dataset.splits, SINGLE(), tmp_path / "data")
+    once, learned = precomputed(task, dataset.splits, tmp_path / "data")
     images = dataset.splits["train"]["inputs"]
-    features = jax.jit(functools.partial(task.frozen.features, dict(params_of(task, dataset.spec))))
+    features = jax.jit(functools.partial(task.frozen.features, dict(task.initial)))
     seen = [np.asarray(view) for view in (images, *(images.random_crops(0, i) for i in (1, 2)))]
     for view, expected in enumerate(seen):
-        found = once.splits["train"]["inputs"][:, view : view + 1]
+        found = learned["train"]["inputs"][:, view : view + 1]
         np.testing.assert_allclose(found, features(expected), rtol=1e-5, atol=1e-5)
-    assert {name: split["inputs"].shape[1] for name, split in once.splits.items()} == {
+    assert {name: split["inputs"].shape[1] for name, split in learned.items()} == {
         "train": 3, "validation": 1, "test": 1
     }  # fmt: skip
     assert "features of 3 views of an image" in transfer.remarks(config, dataset)[0]
     assert once.task.augment is not None
     plain = task_of(dataclasses.replace(config, distortions=False), dataset.spec)
-    assert plain.fixed.stored_views == 1 and plain.fixed.head.augment is None
+    assert plain.frozen.stored_views == 1 and plain.frozen.head.augment is None
 
 
 # --- real weights -----------------------------------------------------------------------------
@@ -434,10 +445,10 @@ def test_a_linear_probe_of_a_real_network(real_data, tmp_path):
     weights = real_data / "weights" / "resnet_cifar10" / "resnet20-12fca82f.th"
     config = config_of(weights, backbone="resnet20", strategy="linear", epochs=20)
     task = task_of(config, spec)
-    once = precompute(task, splits, SINGLE(), tmp_path)
+    once, learned = precomputed(task, splits, tmp_path)
     plan = transfer.plan(config)
-    fitted = fit(once.task, once.splits, config.hparams, plan, devices=SINGLE())
-    logits = once.task.logits(fitted.params, once.splits["test"]["inputs"])
+    fitted = fit(once.task, learned, config.hparams, plan, devices=SINGLE())
+    logits = once.task.logits(fitted.variables, learned["test"]["inputs"])
     assert np.mean(np.argmax(logits, -1) == splits["test"]["labels"]) > 0.85
 
 

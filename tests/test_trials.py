@@ -8,8 +8,7 @@ import numpy as np
 import pytest
 
 from cnnjax.data.folds import fold_rows, pool
-from cnnjax.training import Devices, Plan, Programs, fit
-from cnnjax.training.loop import Diverged
+from cnnjax.training import Devices, Diverged, Plan, Programs, fit
 from cnnjax.training.trials import fit_trials
 from tests.child_process import rows_of_module
 from tests.training_task import Hparams, small_splits, small_task

@@ -9,7 +9,7 @@ import pytest
 
 import experiments
 from cnnjax import data, ops
-from cnnjax.command.line import main
+from cnnjax.command import main
 from cnnjax.data import zip_text
 from cnnjax.models.lenet import lenet_inputs
 from experiments import strategies, zipcode
@@ -142,7 +142,7 @@ def test_labels_may_be_integers(tmp_path):
 
 
 def test_missing_files_are_named(tmp_path, zips):
-    message = refused(lambda: data.load("usps", tmp_path / "data"), "--manual_dir", "zip.test.gz")
+    message = refused(lambda: data.load("usps", tmp_path / "data"), "as manual_dir", "zip.test.gz")
     assert "hastie.su.domains" in message
     (zips / "zip.test").unlink()
     words = ["usps: zip.test (or zip.test.gz) is neither in", zips / "usps"]

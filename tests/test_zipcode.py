@@ -13,11 +13,13 @@ import pytest
 import experiments
 from benchmarks import papers
 from cnnjax import ops
-from cnnjax.command.line import main
+from cnnjax.command import main
 from cnnjax.config import override, to_dict
 from cnnjax.data import Spec, idx
 from cnnjax.errors import UserError
-from cnnjax.experiment.run import Places, load_data
+from cnnjax.experiment import record
+from cnnjax.experiment.places import Places
+from cnnjax.experiment.run import load_data
 from cnnjax.models import ZipCodeNet, summarize
 from cnnjax.models.zipcode import H2_CONNECTIONS
 from experiments import zipcode
@@ -159,7 +161,7 @@ def test_only_training_sees_shifts():
     assert task.augment(keys, images(3), None).shape == (3, 16, 16, 1)
     init, apply = compiled(ZipCodeNet())
     params = init(images(2))
-    found = jax.jit(task.logits)(params, (images(2) + 1) / 2)
+    found = jax.jit(task.logits)({"params": params}, (images(2) + 1) / 2)
     np.testing.assert_allclose(found, apply(params, images(2))[0], atol=1e-5)
 
 
@@ -210,7 +212,8 @@ def test_mnist_at_the_papers_size(real_data):
 
 
 def test_a_run_has_the_draw_of_its_seed():
-    digits = load_data(zipcode, Config(dataset="digits", test=100, seed=3), Places("."))
+    config = Config(dataset="digits", test=100, seed=3)
+    digits = load_data(record.load(experiments, "zipcode"), config, Places("unused"))
     assert digits.spec.examples == 1_438 - 291  # 359 are the data set's own test split
     assert len(digits.splits["test"]["labels"]) == 100
     assert digits.provenance["split"] == "divided anew by experiments.zipcode.rows"

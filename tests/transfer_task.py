@@ -1,20 +1,26 @@
 """What tests of transfer share: a small data set's spec, random weights, a task that is started."""
 
 import functools
+from pathlib import Path
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
+from flax.traverse_util import flatten_dict
 from safetensors.numpy import save_file
 
+import experiments
 from cnnjax.config import override
 from cnnjax.data import Spec
-from cnnjax.experiment.run import Places, task_to_train
+from cnnjax.data.folds import pool
+from cnnjax.experiment import record, trial
 from cnnjax.models import LeNet1
 from cnnjax.training import Devices, Task
+from cnnjax.training.variables import flat, nested
+from cnnjax.transfer.precomputed import precompute
 from cnnjax.transfer.stages import shapes
-from experiments import transfer
 from experiments.transfer import Config
+
+TRANSFER = record.load(experiments, "transfer")
 
 SPEC = Spec((8, 8, 1), ("a", "b", "c", "d", "e"), 20)
 SINGLE = functools.partial(Devices, "single")
@@ -44,14 +50,25 @@ def config_of(weights, **changes) -> Config:
 
 def task_of(config, spec=SPEC) -> Task:
     """The task with its initial weights."""
-    return task_to_train(transfer, config, spec, Places("unused"))
+    return trial.task_of(TRANSFER, config, spec, Path("unused"))
 
 
 def params_of(task, spec=SPEC):
     """Its initial weights, and random values for the head."""
     inputs = jax.eval_shape(task.prepare, jax.ShapeDtypeStruct((1, *spec.shape), np.uint8))
-    tree = jax.eval_shape(task.model.init, jax.random.key(0), inputs)["params"]
-    return unflatten_dict(drawn(flatten_dict(tree, sep="/")) | dict(task.initial), sep="/")
+    like = jax.eval_shape(task.model.init, jax.random.key(0), inputs)
+    return nested(drawn(flat(like)) | dict(task.initial), like)["params"]
+
+
+def precomputed(task, splits, folder=None):
+    """What of the examples of ``splits`` is computed once, and the splits that are trained on."""
+    everything, rows = pool(splits)
+    once = precompute(task, everything["inputs"], SINGLE(), folder, trained_rows=rows["train"])
+    seen = {
+        name: {"inputs": once.inputs(rows[name], trained=name == "train"), "labels": part["labels"]}
+        for name, part in splits.items()
+    }
+    return once, seen
 
 
 def moved(before, after):

@@ -7,8 +7,7 @@ import sys
 import jax
 import numpy as np
 
-from cnnjax.training import Devices, Plan, Programs, fit
-from cnnjax.training.loop import Diverged
+from cnnjax.training import Devices, Diverged, Plan, Programs, fit
 from cnnjax.training.trials import fit_trials
 from tests.devices_child import difference
 from tests.training_task import Hparams, small_splits, small_task

@@ -1,11 +1,8 @@
 """Flags -> configuration -> run, with messages a newcomer understands."""
 
 import functools
-import importlib
-import pkgutil
 import sys
-import textwrap
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,13 +10,15 @@ from typing import Any
 from absl import flags
 
 from cnnjax import config as configuration
-from cnnjax.command import sweep as sweeps
-from cnnjax.errors import UserError, reason, system_reason
-from cnnjax.experiment.run_directory import RunDirectory, command, default_path
+from cnnjax.command import options, sweep
+from cnnjax.config import Config
+from cnnjax.errors import ArgumentError, UserError, system_reason
+from cnnjax.experiment import record
+from cnnjax.experiment.places import Execution, Places
+from cnnjax.experiment.provenance import command
+from cnnjax.experiment.record import Experiment
+from cnnjax.experiment.run_directory import RunDirectory, default_path
 from cnnjax.runtime import processes
-
-MODES = ("train", "evaluate", "predict", "report")
-_CONFIG = "config."
 
 
 def main(experiments: ModuleType, argv: Sequence[str]) -> int:
@@ -32,7 +31,8 @@ def main(experiments: ModuleType, argv: Sequence[str]) -> int:
     try:
         return _run(experiments, list(argv))
     except UserError as error:
-        _complain(f"error: {error}")
+        flag = "--" if isinstance(error, ArgumentError) else ""
+        _complain(f"error: {flag}{error}")
         return 2
     except OSError as error:  # a full disk, a folder without permission
         _complain(f"error: {system_reason(error)}")
@@ -43,179 +43,95 @@ def main(experiments: ModuleType, argv: Sequence[str]) -> int:
 
 
 def _run(experiments: ModuleType, argv: list[str]) -> int:
-    name = _value_of("experiment", argv)
+    name = options.value_of("experiment", argv)
     wants_help = any(argument in ("--help", "-help", "-h") for argument in argv)
     if name is None:
         if argv and not wants_help:
-            _refuse(_parse(_define(None), argv))  # a misspelt flag is the likelier mistake
-            raise UserError(f"--experiment is missing; valid: {', '.join(_names(experiments))}")
-        print(_overview(experiments))
+            # A misspelt flag is the likelier mistake.
+            options.refuse(options.parse(options.define(None), argv))
+            valid = ", ".join(record.names(experiments))
+            raise UserError(f"--experiment is missing; valid: {valid}")
+        print(options.overview(experiments))
         return 0
-    experiment = load_experiment(experiments, name)
-    default = experiment.Config()
-    values = _define(default)
+    experiment = record.load(experiments, name)
+    default = experiment.config()
+    values = options.define(default)
     if wants_help:
-        print(_help(name, experiment, values))
+        print(options.manual(experiment, values))
         return 0
-    words = _parse(values, argv)
+    words = options.parse(values, argv)
     if values.mode != "predict":
-        _refuse(words)
-    changes = {
-        flag.removeprefix(_CONFIG): values[flag].value
-        for flag in values
-        if flag.startswith(_CONFIG) and values[flag].present
-    }
+        options.refuse(words)
+    _refuse_contradictions(values)
+    changes = options.changes(values)
+    config = configuration.override(default, changes)
+    if values.sweep:
+        places = _places(values, experiment, config)
+        return sweep.run(values, experiment, config, changes, places, argv, prepare_process)
+    if values.mode == "report" and sweep.is_sweep(values.workdir):
+        return sweep.report_again(Path(values.workdir), experiment)
+    if values.mode != "train" and values.workdir:
+        config = _config_of_run(Path(values.workdir), experiment, config, changes)
+    else:
+        configuration.require_effect(config, changes)
+    places = _places(values, experiment, config)
+    processes.join(values.coordinator, values.num_processes, values.process_id)
+    prepare_process(places)
+    match values.mode:
+        case "train":
+            execution = Execution(values.parallel, values.checkpoint_seconds)
+            return _train(experiment, config, places, execution, argv)
+        case "evaluate":
+            return _evaluate(experiment, config, places, values.parallel)
+        case "report":
+            return _report(places)
+        case _:
+            from cnnjax.command.predict import print_answers
+
+            print_answers(experiment, config, places, values.inputs, words, values.explain)
+            return 0
+
+
+def _refuse_contradictions(values: flags.FlagValues) -> None:
+    """Raise UserError if flags were given that do not go together."""
     mode = values.mode
     if mode != "train" and values.coordinator:
         raise UserError(f"--coordinator: is for --mode=train; --mode={mode} needs one process")
+    if values.coordinator != "auto":
+        three = {"coordinator=HOST:PORT": "coordinator", "num_processes=N": "num_processes"}
+        three |= {"process_id=I": "process_id"}
+        missing = [f"--{flag}" for flag, name in three.items() if values[name].value is None]
+        if 0 < len(missing) < len(three):
+            raise UserError(f"{' and '.join(missing)}: missing; the three flags go together")
     if values.sweep and values.coordinator:
         raise UserError("--coordinator: is for one training; a sweep on a cluster has --engine=ray")
-    config = configuration.override(default, changes)
     if values.dry_run and not values.sweep:
         raise UserError("--dry_run: is for a sweep; name one with --sweep")
-    if values.sweep:
-        if mode not in ("train", "report"):
-            raise UserError(f"--mode={mode}: of a sweep there are train and report")
-        places = _places(values, name, config)
-        return sweeps.run(values, name, experiment, config, places, argv, prepare_process)
-    if mode == "report" and sweeps.is_sweep(values.workdir):
-        return sweeps.report_again(Path(values.workdir), name, experiment)
-    if mode != "train" and values.workdir:
-        config = _config_of_run(Path(values.workdir), name, config, changes)
-    places = _places(values, name, config)
-    processes.join(values.coordinator, values.num_processes, values.process_id)
-    prepare_process(places)
-    if mode == "report":
-        return _report(places)
-    if mode == "train":
-        return _train(name, experiment, config, places, argv)
-    if mode == "evaluate":
-        return _evaluate(experiment, config, places)
-    from cnnjax.command.predict import print_answers
-
-    print_answers(experiment, config, places, values.inputs, words, values.explain)
-    return 0
+    if values.sweep and mode not in ("train", "report"):
+        raise UserError(f"--mode={mode}: of a sweep there are train and report")
 
 
-def load_experiment(experiments: ModuleType, name: str) -> ModuleType:
-    """The module of experiment ``name``.
-
-    Raises:
-        UserError: there is none; the message lists those there are.
-    """
-    if name not in _names(experiments):
-        raise UserError(f"there is no --experiment={name}; valid: {', '.join(_names(experiments))}")
-    return importlib.import_module(f"{experiments.__name__}.{name}")
-
-
-def _names(experiments: ModuleType) -> list[str]:
-    return sorted(module.name for module in pkgutil.iter_modules(experiments.__path__))
-
-
-def _value_of(name: str, argv: Sequence[str]) -> str | None:
-    """The value of one flag, before the others are known."""
-    for argument, following in zip(argv, [*argv[1:], ""], strict=False):
-        flag, equals, value = argument.lstrip("-").partition("=")
-        if argument.startswith("-") and flag == name:
-            return value if equals else following
-    return None
-
-
-def _define(config: Any) -> flags.FlagValues:
-    """The flags: our own set, free of those that imported libraries define."""
-    values = flags.FlagValues()
-    values.set_gnu_getopt()  # flags may follow a sentence
-    own = {"flag_values": values}
-    flags.DEFINE_string("experiment", None, "which experiment", **own)
-    flags.DEFINE_enum(
-        "mode",
-        "train",
-        MODES,
-        "train (or go on), evaluate, predict for --inputs (or sentences in quotation marks), or "
-        "report: make tables and pictures again",
-        **own,
-    )
-    flags.DEFINE_string("workdir", None, "run directory (default: runs/EXPERIMENT-DIGEST)", **own)
-    flags.DEFINE_string("data_dir", None, "prepared data sets (default: TFDS's own)", **own)
-    flags.DEFINE_string("manual_dir", None, "data files that you have, as MNIST's four", **own)
-    flags.DEFINE_list(
-        "inputs",
-        [],
-        "predict: image, .npy or .npz files or folders of images, by commas; of sentences text "
-        "files with one a line, or - for standard input",
-        **own,
-    )
-    flags.DEFINE_bool("explain", False, "predict: the three n-grams that decided", **own)
-    flags.DEFINE_string(
-        "parallel", "auto", "auto (every device), single, sharded, shard_map or pmap", **own
-    )
-    flags.DEFINE_float(
-        "checkpoint_seconds", 30.0, "time between checkpoints", lower_bound=0.0, **own
-    )
-    flags.DEFINE_string(
-        "coordinator",
-        None,
-        "several processes: HOST:PORT of process 0, or auto (SLURM, TPU)",
-        **own,
-    )
-    flags.DEFINE_integer("num_processes", None, "several processes: how many", **own)
-    flags.DEFINE_integer("process_id", None, "several processes: which this is, from 0", **own)
-    sweeps.define_flags(values)
-    for path, setting in configuration.settings(config).items() if config is not None else ():
-        text = f"{setting.metadata['help']}; {setting.expected}"
-        flags.DEFINE_string(_CONFIG + path, str(setting.value), text, **own)
-    return values
-
-
-def _parse(values: flags.FlagValues, argv: Sequence[str]) -> list[str]:
-    """Give the flags their values; return what is no flag."""
-    try:
-        return values(["launch.py", *argv])[1:]
-    except flags.UnrecognizedFlagError as error:
-        flag = error.flagname
-        if flag.startswith(_CONFIG):
-            valid = [name.removeprefix(_CONFIG) for name in values if name.startswith(_CONFIG)]
-            raise UserError(
-                configuration.unknown_field(flag.removeprefix(_CONFIG), valid)
-                if valid
-                else "--experiment is missing, so --config has no fields yet"
-            ) from None
-        valid = ", ".join(f"--{name}" for name in values if not name.startswith(_CONFIG))
-        raise UserError(f"there is no flag --{flag}; valid: {valid}, --config.FIELD") from None
-    except flags.Error as error:
-        raise UserError(reason(error)) from None
-
-
-def _refuse(words: Sequence[str]) -> None:
-    if words:
-        raise UserError(f"{words[0]!r} is no flag; flags are written --name=value")
-
-
-def _config_of_run(path: Path, name: str, config: Any, changes: dict[str, Any]) -> Any:
+def _config_of_run(
+    path: Path, experiment: Experiment, config: Config, changes: Mapping[str, Any]
+) -> Config:
     """The configuration stored in a run directory; flags may repeat but not change it."""
-    stored = RunDirectory(path).read("config.json")
-    if stored["experiment"] != name:
-        raise UserError(f"--workdir={path}: holds a run of --experiment={stored['experiment']}")
+    run = RunDirectory(path)
+    stored = run.read("config.json")
+    if stored["experiment"] != experiment.name:
+        raise run.refused(f"holds a run of --experiment={stored['experiment']}")
     ours = configuration.override(type(config)(), configuration.flatten(stored["config"]))
     changed = configuration.differences(configuration.override(ours, changes), stored["config"])
     if changed:
-        raise UserError(f"--workdir={path}: holds another configuration: {'; '.join(changed)}")
+        raise run.refused(f"holds another configuration: {'; '.join(changed)}")
     return ours
 
 
-def _places(values: flags.FlagValues, name: str, config: Any) -> Any:
-    from cnnjax.experiment.run import Places
-
-    return Places(
-        workdir=Path(values.workdir) if values.workdir else default_path(name, config),
-        data_dir=values.data_dir,
-        manual_dir=values.manual_dir,
-        parallel=values.parallel,
-        checkpoint_seconds=values.checkpoint_seconds,
-    )
+def _places(values: flags.FlagValues, experiment: Experiment, config: Config) -> Places:
+    workdir = Path(values.workdir) if values.workdir else default_path(experiment.name, config)
+    return Places(workdir, values.data_dir, values.manual_dir)
 
 
-def prepare_process(places: Any) -> None:
+def prepare_process(places: Places) -> None:
     """What concerns the whole process, which here is ours."""
     from cnnjax import data
     from cnnjax.runtime.allocator import keep_memory
@@ -226,14 +142,19 @@ def prepare_process(places: Any) -> None:
     cache_programs(data.data_folder(places.data_dir) / "compiled")
 
 
-def _train(name: str, experiment: ModuleType, config: Any, places: Any, argv: Sequence[str]) -> int:
+def _train(
+    experiment: Experiment,
+    config: Config,
+    places: Places,
+    execution: Execution,
+    argv: Sequence[str],
+) -> int:
     from cnnjax.experiment import run
     from cnnjax.reports.figures import write_report
 
+    say = functools.partial(print, flush=True)
     try:
-        result = run.train(
-            name, experiment, config, places, argv, say=functools.partial(print, flush=True)
-        )
+        result = run.train(experiment, config, places, execution, argv, say)
     except run.Stopped as stop:
         _complain(str(stop))
         return stop.exit_code
@@ -242,7 +163,7 @@ def _train(name: str, experiment: ModuleType, config: Any, places: Any, argv: Se
     if not processes.is_leader():
         return 0
     test = result["test"]
-    again = [f"--experiment={name}", f"--workdir={places.workdir}", "--mode=predict"]
+    again = [f"--experiment={experiment.name}", f"--workdir={places.workdir}", "--mode=predict"]
     if directory.vocabulary.exists():
         again += ["--explain", "A sentence of yours."]
     else:
@@ -267,10 +188,10 @@ def _complain(message: str) -> None:
         print(message, file=sys.stderr)
 
 
-def _evaluate(experiment: ModuleType, config: Any, places: Any) -> int:
+def _evaluate(experiment: Experiment, config: Config, places: Places, parallel: str) -> int:
     from cnnjax.experiment import run
 
-    for split, means in run.evaluate(experiment, config, places).items():
+    for split, means in run.evaluate(experiment, config, places, parallel).items():
         print(
             f"{split:10} accuracy {means['accuracy']:.4f}  loss {means['loss']:.4f}  "
             f"{means['count']:,} examples"
@@ -278,37 +199,8 @@ def _evaluate(experiment: ModuleType, config: Any, places: Any) -> int:
     return 0
 
 
-def _report(places: Any) -> int:
+def _report(places: Places) -> int:
     from cnnjax.reports.figures import write_report
 
     print("\n".join(map(str, write_report(RunDirectory(places.workdir)))))
     return 0
-
-
-def _overview(experiments: ModuleType) -> str:
-    lines = [
-        "cnnjax: the convolutional networks of the primary sources, in JAX.",
-        "",
-        "experiments:",
-    ]
-    for name in _names(experiments):
-        lines.append(f"  {name:12} {load_experiment(experiments, name).SUMMARY}")
-    first = command(["--experiment=" + _names(experiments)[0]])
-    return "\n".join([*lines, "", f"try first:  {first}", f"its flags:  {first} --help"])
-
-
-def _help(name: str, experiment: ModuleType, values: flags.FlagValues) -> str:
-    lines = [experiment.__doc__.strip(), "", "flags (--name=value):"]
-    for flag in values:
-        if not flag.startswith(_CONFIG) and flag != "experiment":
-            lines += _entry(flag, values[flag])
-    lines += ["", "the experiment's configuration:"]
-    for path in configuration.settings(experiment.Config()):
-        lines += _entry(_CONFIG + path, values[_CONFIG + path])
-    return "\n".join(lines)
-
-
-def _entry(name: str, flag: flags.Flag) -> list[str]:
-    default = "" if flag.default in (None, []) else f" [{flag.default}]"
-    text = textwrap.wrap(flag.help + default, 60)
-    return [f"  --{name:30} {text[0]}", *(" " * 35 + line for line in text[1:])]

@@ -3,18 +3,22 @@
 import dataclasses
 import functools
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
 from absl import flags
 
+from cnnjax import config as configuration
+from cnnjax.config import Config
 from cnnjax.errors import UserError
+from cnnjax.experiment.places import Execution, Places
+from cnnjax.experiment.record import Experiment
 from cnnjax.runtime.cores import cores
 from cnnjax.sweeps import engines, language
 from cnnjax.sweeps.axes import Sweep
+from cnnjax.sweeps.chunks import Together
 from cnnjax.sweeps.directory import DESCRIPTION, SweepDirectory
 from cnnjax.sweeps.request import Request, plan_text, run_sweep
 from cnnjax.sweeps.rows import Row, counted, report
@@ -27,7 +31,7 @@ _LIST = "list"
 
 def define_flags(values: flags.FlagValues) -> None:
     """The flags that only sweeps have."""
-    own = {"flag_values": values}
+    own: Any = {"flag_values": values}
     flags.DEFINE_multi_string(
         "sweep", [], "PATH=V1,V2,... or an ablation's name; several flags are their product; "
         "'list' shows the ablations and how else a sweep can be written", **own
@@ -54,7 +58,7 @@ def is_sweep(workdir: str | None) -> bool:
 
 
 def report_again(
-    workdir: Path, name: str, experiment: ModuleType, baseline: Mapping[str, Any] | None = None
+    workdir: Path, experiment: Experiment, baseline: Mapping[str, Any] | None = None
 ) -> int:
     """``--mode=report``: tables and pictures from the rows; the exit status.
 
@@ -62,9 +66,9 @@ def report_again(
         UserError: a folder without a sweep, or with one of another experiment.
     """
     directory = SweepDirectory(workdir)
-    if (stored := directory.read(DESCRIPTION)["experiment"]) != name:
-        raise UserError(f"--workdir={workdir}: holds a sweep of --experiment={stored}")
-    files = report(directory, baseline, getattr(experiment, "report", None))
+    if (stored := directory.read(DESCRIPTION)["experiment"]) != experiment.name:
+        raise directory.refused(f"holds a sweep of --experiment={stored}")
+    files = report(directory, baseline, experiment.report)
     print("\n".join(map(str, files)))
     return 0
 
@@ -93,41 +97,44 @@ def baseline_of(
 
 def run(
     values: flags.FlagValues,
-    name: str,
-    experiment: ModuleType,
-    config: Any,
-    places: Any,
+    experiment: Experiment,
+    config: Config,
+    given: Mapping[str, Any],
+    places: Places,
     argv: Sequence[str],
-    prepare: Callable[[Any], None],
+    prepare: Callable[[Places], None],
 ) -> int:
     """Do what the flags of a sweep say; the exit status.
 
     Args:
         values: the flags.
-        name, experiment, config: the experiment, and the configuration that trials start from.
+        experiment: what is trained.
+        config: the configuration that trials start from.
+        given: what the flags change of it.
         places: where; its workdir counts only if the flag was given.
         argv: recorded in sweep.json.
         prepare: sets up a process, as ``prepare(places)``.
     """
-    ablations: Mapping[str, Sweep] = getattr(experiment, "ABLATIONS", {})
     if _LIST in values.sweep:
-        print(_listing(name, ablations))
+        print(_listing(experiment.name, experiment.sweeps))
         return 0
-    trials = trials_of(config, language.parse(values.sweep, ablations))
+    trials = trials_of(config, language.parse(values.sweep, experiment.sweeps), given)
+    _require_some_effect(trials, given)
     baseline = baseline_of(config, trials, values.baseline)
     if values.dry_run:
         print(plan_text(trials))
         return 0
-    request = Request(name, experiment, config, trials, baseline, values.sweep, argv)
+    request = Request(experiment, config, trials, baseline, values.sweep, argv)
     if not values.workdir:
         places = dataclasses.replace(places, workdir=request.default_path())
     if values.mode == "report":
-        return report_again(places.workdir, name, experiment, baseline)
+        return report_again(places.workdir, experiment, baseline)
     prepare(places)
     options = _engine(values, len(trials), functools.partial(prepare, places))
     say = functools.partial(print, flush=True)
     try:
-        rows = run_sweep(request, places, **options, say=say)
+        execution = Execution(values.parallel)
+        rows = run_sweep(request, places, execution=execution, **options, say=say)
     except KeyboardInterrupt:
         print(
             f"interrupted; the finished trials are in {places.workdir}, and the same command goes "
@@ -142,20 +149,36 @@ def run(
 def _engine(values: flags.FlagValues, trials: int, prepare: Callable[[], None]) -> dict[str, Any]:
     """The arguments of ``run_sweep`` that say who trains, and how many trials at once."""
     way, at_once = values.trials_in, values.trials_at_once
-    together = {"auto": None, "one_program": True}.get(way, False)
+    together = Together({"auto": None, "one_program": True}.get(way, False), at_once)
     if values.engine == "ray":
         jax.config.update("jax_platforms", "cpu")  # accelerators are the workers'
         engine = engines.on_ray(prepare)
-        return {
-            "engine": engine, "job_size": at_once or 1, "together": together, "at_once": at_once,
-        }  # fmt: skip
+        return {"engine": engine, "job_size": at_once or 1, "together": together}
     if way == "auto" and jax.default_backend() == "cpu":
         way = "processes"
     if way == "processes":
         workers = min(at_once or cores(), trials)
         engine = engines.processes(workers, prepare) if workers > 1 else engines.here
-        return {"engine": engine, "job_size": 1, "together": False}
-    return {"engine": engines.here, "together": together, "at_once": at_once}
+        return {"engine": engine, "job_size": 1, "together": Together(False)}
+    return {"engine": engines.here, "together": together}
+
+
+def _require_some_effect(trials: Sequence[Trial], paths: Iterable[str]) -> None:
+    """Check that every setting that was given has an effect in some trial.
+
+    Raises:
+        UserError: one has none.
+    """
+    for path in paths:
+        problems = []
+        for trial in trials:
+            try:
+                configuration.require_effect(trial.config, [path])
+                break
+            except UserError as error:
+                problems.append(error)
+        else:
+            raise problems[0]
 
 
 def _status(rows: Sequence[Row]) -> int:
@@ -182,5 +205,5 @@ def _listing(name: str, ablations: Mapping[str, Sweep]) -> str:
                     values[path].append(value)
         varied = "; ".join(label_of({path: tuple(found)}) for path, found in values.items())
         lines.append(f"  {ablation:16} {counted(len(sweep), 'trial'):>10}: {varied}")
-    grammar = language.__doc__.split("\n\n")[1]
+    grammar = (language.__doc__ or "").split("\n\n")[1]
     return "\n".join([*lines, "", "or any of:", grammar])

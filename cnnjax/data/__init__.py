@@ -13,7 +13,7 @@ from cnnjax.data.dataset import DataSet, Spec
 from cnnjax.data.folders import data_folder, expanded
 from cnnjax.data.folds import Division, Rows, cross_validation, divide
 from cnnjax.data.images import ImageFiles, random_crops
-from cnnjax.errors import UserError, system_reason
+from cnnjax.errors import ArgumentError, UserError, system_reason
 
 __all__ = [
     "DataSet",
@@ -89,9 +89,9 @@ def load(
     manual_dir = expanded("manual_dir", manual_dir) if manual_dir else None
     try:
         if data_dir and data_dir.exists() and not data_dir.is_dir():
-            raise UserError(f"--data_dir={data_dir}: is a file; name a folder")
+            raise ArgumentError("data_dir", data_dir, "is a file; name a folder")
         if manual_dir and not manual_dir.is_dir():
-            raise UserError(f"--manual_dir={manual_dir}: there is no such folder")
+            raise ArgumentError("manual_dir", manual_dir, "there is no such folder")
         dataset = importlib.import_module(module).load(name, data_dir, manual_dir)
     except OSError as error:
         raise UserError(f"data set {name}: {system_reason(error, data_dir)}") from None

@@ -11,7 +11,8 @@ from cnnjax.data.images import ImageFiles
 from cnnjax.errors import UserError
 
 Inputs = np.ndarray | ImageFiles
-Split = Mapping[str, Inputs]
+Split = Mapping[str, Any]
+"""Of N examples the "inputs", which are :data:`Inputs`, and the "labels", int32[N]."""
 
 SPLITS = ("train", "validation", "test")
 
@@ -132,7 +133,16 @@ def stratified_parts(labels: np.ndarray, fractions: Iterable[float], seed: int) 
 
 def take(inputs: Inputs, labels: np.ndarray, rows: np.ndarray) -> Split:
     """The split that consists of ``rows``."""
-    return {"inputs": inputs[rows], "labels": labels[rows].astype(np.int32)}
+    return {"inputs": select(inputs, rows), "labels": labels[rows].astype(np.int32)}
+
+
+def select(inputs: Inputs, rows: np.ndarray | None) -> Inputs:
+    """``inputs[rows]``, all where there are no ``rows``; consecutive ones are not copied."""
+    if rows is None:
+        return inputs
+    if len(rows) and np.array_equal(rows, np.arange(rows[0], rows[0] + len(rows))):
+        return inputs[rows[0] : rows[0] + len(rows)]
+    return inputs[rows]
 
 
 def checksum(*arrays: Inputs) -> str:

@@ -29,7 +29,9 @@ def load(name: str, data_dir: Path | None, manual_dir: Path | None) -> DataSet:
     chosen = _chosen(name)
     version = importlib.metadata.version("scikit-learn")
     # The file itself: importing scikit-learn takes longer than a whole epoch.
-    folder = Path(importlib.util.find_spec("sklearn").origin).parent
+    spec = importlib.util.find_spec("sklearn")
+    assert spec and spec.origin
+    folder = Path(spec.origin).parent
     table = np.loadtxt(folder / "datasets" / "data" / "digits.csv.gz", delimiter=",")
     inputs = np.round(table[:, :-1].reshape(-1, 8, 8, 1) * (255 / 16)).astype(np.uint8)
     labels = table[:, -1].astype(np.int32)

@@ -195,7 +195,9 @@ def _files(package: str) -> list[Path]:
 def _root(package: str) -> Path:
     if package == "python":
         return Path(sysconfig.get_path("stdlib"))
-    return Path(importlib.util.find_spec(package).origin).parent
+    spec = importlib.util.find_spec(package)
+    assert spec and spec.origin
+    return Path(spec.origin).parent
 
 
 def _version(package: str) -> str:

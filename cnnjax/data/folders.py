@@ -3,11 +3,11 @@
 import os
 from pathlib import Path
 
-from cnnjax.errors import UserError
+from cnnjax.errors import ArgumentError
 
 
-def expanded(flag: str, folder: str | Path) -> Path:
-    """``folder``, the value of ``flag``, with ``~`` replaced by a home folder.
+def expanded(argument: str, folder: str | Path) -> Path:
+    """``folder``, the value of ``argument``, with ``~`` replaced by a home folder.
 
     Raises:
         UserError: there is no such home.
@@ -15,7 +15,7 @@ def expanded(flag: str, folder: str | Path) -> Path:
     try:
         return Path(folder).expanduser()
     except RuntimeError:
-        raise UserError(f"--{flag}={folder}: there is no such home folder") from None
+        raise ArgumentError(argument, folder, "there is no such home folder") from None
 
 
 def data_folder(data_dir: str | Path | None) -> Path:

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cnnjax.data.dataset import SPLITS, DataSet, Inputs, Split, stratified_parts, take
+from cnnjax.data.dataset import SPLITS, DataSet, Split, stratified_parts, take
 from cnnjax.data.images import ImageFiles
 from cnnjax.errors import UserError
 
@@ -134,7 +134,7 @@ def _own_rows(splits: Mapping[str, Split]) -> Rows:
     return dict(zip(names, np.split(np.arange(ends[-1]), ends[:-1]), strict=True))
 
 
-def _joined(splits: Mapping[str, Split], key: str) -> Inputs:
+def _joined(splits: Mapping[str, Split], key: str) -> Any:
     first, *others = [splits[name][key] for name in SPLITS if name in splits]
     if isinstance(first, ImageFiles):
         return first.joined(others)

@@ -3,7 +3,7 @@
 import dataclasses
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -75,7 +75,8 @@ class IdxImages(tfds.core.GeneratorBasedBuilder):
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        source = self.builder_config.source
+        config: Any = self.builder_config
+        source = config.source
         return self.dataset_info_from_configs(
             description=source.citation,
             homepage=source.address,
@@ -92,10 +93,11 @@ class IdxImages(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        files = self.files or dl_manager.download(
-            {part: f"{self.builder_config.source.address}{n}.gz" for part, n in _FILES.items()}
+        config: Any = self.builder_config
+        files: Any = self.files or dl_manager.download(
+            {part: f"{config.source.address}{n}.gz" for part, n in _FILES.items()}
         )
-        classes = len(self.builder_config.source.classes)
+        classes = len(config.source.classes)
         # Both splits are read before either is written: a defect leaves nothing half-prepared.
         splits = {
             split: idx.read_pair(
@@ -168,7 +170,8 @@ def find_files(name: str, manual_dir: Path) -> dict[tuple[str, str], Path]:
 
 def _config_name(name: str, files: Mapping[tuple[str, str], Path]) -> str:
     """``name`` for the published files, recognised by checksum; else with a digest appended."""
-    published = {address: info.checksum for address, info in IdxImages.url_infos.items()}
+    infos = IdxImages.url_infos or {}
+    published = {address: info.checksum for address, info in infos.items()}
     addresses = [f"{SOURCES[name].address}{_FILES[part]}.gz" for part in files]
     digests = [sha256(path) for path in files.values()]
     if digests == [published.get(address) for address in addresses]:
@@ -180,5 +183,5 @@ def _require_source(name: str, source: Source) -> None:
     files = ", ".join(f"{stem}.gz" for stem in _FILES.values())
     require_reachable(
         source.address,
-        f"{name} is not prepared yet: put {files} into a folder and name it with --manual_dir",
+        f"{name} is not prepared yet: put {files} into a folder and name it as manual_dir",
     )

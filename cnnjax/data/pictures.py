@@ -7,7 +7,7 @@ import numpy as np
 from cnnjax.data.images.decoding import ENDINGS, opened
 from cnnjax.data.images.folders import files_in, images_of
 from cnnjax.data.images.views import VIEWS
-from cnnjax.errors import UserError, reason, system_reason
+from cnnjax.errors import ArgumentError, UserError, reason
 
 _ARRAYS = {".npy", ".npz"}
 
@@ -21,11 +21,12 @@ def expand(path: Path) -> tuple[list[Path], list[Path]]:
     try:
         images, others = images_of(files_in(path))
     except OSError as error:
-        raise UserError(f"--inputs={system_reason(error, path)}") from None
+        raise ArgumentError("inputs", path, error.strerror or reason(error)) from None
     if not images:
-        raise UserError(
-            f"--inputs={path}: the folder holds no image; names of images end in "
-            f"{', '.join(ENDINGS)}"
+        raise ArgumentError(
+            "inputs",
+            path,
+            f"the folder holds no image; names of images end in {', '.join(ENDINGS)}",
         )
     return images, others
 
@@ -54,18 +55,19 @@ def read(path: Path, shape: tuple[int, ...], view: str = "stretched") -> np.ndar
     """
     try:
         if path.is_dir():
-            raise UserError(f"--inputs={path}: is a folder; name an image, .npy or .npz file")
+            raise ArgumentError("inputs", path, "is a folder; name an image, .npy or .npz file")
         if not path.is_file():
-            raise UserError(f"--inputs={path}: there is no such file")
+            raise ArgumentError("inputs", path, "there is no such file")
     except OSError as error:
-        raise UserError(f"--inputs={path}: {error.strerror}") from None
+        raise ArgumentError("inputs", path, f"{error.strerror}") from None
     if path.suffix in _ARRAYS:
         return _from_array(path, shape)
     try:
         with opened(path) as image:
-            return VIEWS[view](image, shape)[None]
+            height, width, channels = shape
+            return VIEWS[view](image, (height, width, channels))[None]
     except UserError as error:
-        raise UserError(f"--inputs={error}") from None
+        raise ArgumentError("inputs", path, str(error).removeprefix(f"{path}: ")) from None
 
 
 def _from_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
@@ -76,7 +78,9 @@ def _from_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         if path.suffix == ".npz":
             array = array[array.files[0]]
     except Exception as error:  # damaged bytes make the decoders raise whatever they happen to
-        raise UserError(f"--inputs={path}: cannot be read as an array ({reason(error)})") from None
+        raise ArgumentError(
+            "inputs", path, f"cannot be read as an array ({reason(error)})"
+        ) from None
     found = array.shape
     if array.ndim == 2:
         array = array[None]
@@ -84,14 +88,17 @@ def _from_array(path: Path, shape: tuple[int, ...]) -> np.ndarray:
         array = array[..., None]
     if array.shape[1:] != tuple(shape) or array.ndim != len(shape) + 1 or not len(array):
         expected = " x ".join(map(str, shape))
-        raise UserError(f"--inputs={path}: its shape is {found}; the network takes N x {expected}")
+        raise ArgumentError(
+            "inputs", path, f"its shape is {found}; the network takes N x {expected}"
+        )
     if np.issubdtype(array.dtype, np.floating):
         if not (array.min() >= 0 and array.max() <= 1):
-            raise UserError(
-                f"--inputs={path}: floats must lie in 0..1; these are in "
-                f"{array.min():g}..{array.max():g}"
+            raise ArgumentError(
+                "inputs",
+                path,
+                f"floats must lie in 0..1; these are in {array.min():g}..{array.max():g}",
             )
         array = np.round(array * 255).astype(np.uint8)
     if array.dtype != np.uint8:
-        raise UserError(f"--inputs={path}: its type is {array.dtype}; it must be uint8 or float")
+        raise ArgumentError("inputs", path, f"its type is {array.dtype}; it must be uint8 or float")
     return array

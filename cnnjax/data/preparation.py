@@ -87,13 +87,15 @@ def records(
         UserError: prepared files that are missing, damaged or in a format of TensorFlow's.
     """
     try:
-        examples = builder.as_data_source(split=split)
+        # What decorates it hides its parameters.
+        examples = builder.as_data_source(split=split)  # pyright: ignore[reportCallIssue]
         found = list(examples.__getitems__(range(len(examples))))
         return found, np.array([record[label] for record in found], np.int32)
     except NotImplementedError:
+        form = builder.info.file_format
         raise UserError(
-            f"{builder.data_path}: is prepared as {builder.info.file_format.value}, which needs "
-            f"TensorFlow; prepare it in another --data_dir with file_format='array_record'"
+            f"{builder.data_path}: is prepared as {form and form.value}, which needs "
+            f"TensorFlow; prepare it in another data_dir with file_format='array_record'"
         ) from None
     except Exception as error:  # damaged files make the decoders raise whatever they happen to
         raise UserError(

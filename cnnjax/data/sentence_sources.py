@@ -101,8 +101,8 @@ def _treebank(
 def _numbered(*names: str, address: str | None = None, classes: int = 2, **parts: str) -> Form:
     """``label sentence`` lines with labels from 0: one file that is not split, or one a split."""
     labels = {str(label): label for label in range(classes)}
-    parts = {split: (file,) for split, file in parts.items()} or {"undivided": names}
-    return Form(functools.partial(_labelled, labels), parts, address)
+    files: dict[str, tuple[str, ...]] = {split: (file,) for split, file in parts.items()}
+    return Form(functools.partial(_labelled, labels), files or {"undivided": names}, address)
 
 
 def _stanford(kind: str, binary: bool, phrases: bool, address: str | None = None) -> tuple:

@@ -4,7 +4,7 @@ import dataclasses
 import hashlib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -48,7 +48,7 @@ class Sentences(tfds.core.GeneratorBasedBuilder):
         super().__init__(**kwargs)
 
     def _info(self) -> tfds.core.DatasetInfo:
-        config = self.builder_config
+        config: Any = self.builder_config
         return self.dataset_info_from_configs(
             description=config.source.citation,
             homepage=config.form.address,
@@ -63,9 +63,10 @@ class Sentences(tfds.core.GeneratorBasedBuilder):
         )
 
     def _split_generators(self, dl_manager: tfds.download.DownloadManager):
-        config = self.builder_config
+        config: Any = self.builder_config
+        download: Any = dl_manager.download  # of a list it gives a list
         files = self.files or {
-            split: tuple(map(Path, dl_manager.download([config.form.address + n for n in names])))
+            split: tuple(map(Path, download([config.form.address + n for n in names])))
             for split, names in config.form.parts.items()
         }
         # All splits are read before one is written: a defect leaves nothing half-prepared.
@@ -105,7 +106,8 @@ def load(name: str, data_dir: Path | None, manual_dir: Path | None) -> DataSet:
     prepare(builder)
     found = {split: _read(builder, split) for split in builder.info.splits}
     splits, how = three_splits(found)
-    variant = builder.builder_config.name
+    config: Any = builder.builder_config
+    variant = config.name
     return text_dataset(
         name,
         splits,
@@ -131,13 +133,13 @@ def _builder(
             name if variant == name else SentencesConfig(name=variant, source=source, form=form)
         )
         return Sentences(files=files, config=config, **options)
-    published = [form for form in source.forms if form.address]
-    otherwise = f"put {_wanted(source)} into a folder and name it with --manual_dir"
+    published = [form.address for form in source.forms if form.address]
+    otherwise = f"put {_wanted(source)} into a folder and name it as manual_dir"
     if not published:
         raise UserError(f"{name} is not published at an address that is known here: {otherwise}")
     builder = Sentences(config=name, **options)
     if not builder.is_prepared():
-        require_reachable(published[0].address, f"{name} is not prepared yet: {otherwise}")
+        require_reachable(published[0], f"{name} is not prepared yet: {otherwise}")
     return builder
 
 
@@ -169,7 +171,8 @@ def _config_name(name: str, form: Form, files: Files) -> str:
     paths = [path for split in files.values() for path in split]
     digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
     if form.address:
-        published = {address: info.checksum for address, info in Sentences.url_infos.items()}
+        infos = Sentences.url_infos or {}
+        published = {address: info.checksum for address, info in infos.items()}
         if digests == [published.get(form.address + path.name) for path in paths]:
             return name
     return f"{name}-{hashlib.sha256(''.join(digests).encode()).hexdigest()[:12]}"

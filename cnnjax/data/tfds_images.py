@@ -1,6 +1,7 @@
 """``tfds:NAME``: any image classification set that TFDS has prepared, or can without TensorFlow."""
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import tensorflow_datasets as tfds
@@ -53,10 +54,11 @@ def load(name: str, data_dir: Path | None, manual_dir: Path | None) -> DataSet:
             part, rest = stratified_parts(labels, (fraction,), _SPLIT_SEED)
             splits |= {split: take(inputs, labels, part), "train": take(inputs, labels, rest)}
             drawn.append(f"{split}: {fraction:.0%} of train, stratified, seed {_SPLIT_SEED}")
+    features: Any = builder.info.features
     return DataSet(
         name=name,
         splits={split: splits[split] for split in ("train", "validation", "test")},
-        classes=tuple(builder.info.features[label].names),
+        classes=tuple(features[label].names),
         provenance={
             "source": f"TFDS {builder.info.full_name}",
             "split": "; ".join(drawn) or "as published",
@@ -89,13 +91,14 @@ def _prepare(builder: tfds.core.DatasetBuilder, name: str, manual_dir: Path | No
             raise
         raise UserError(
             f"{name}: TFDS cannot download its files; put them into a folder and name it with "
-            f"--manual_dir (now {manual_dir or 'absent'}): {' '.join(instructions.split())}"
+            f"manual_dir (now {manual_dir or 'absent'}): {' '.join(instructions.split())}"
         ) from None
 
 
 def _features(builder: tfds.core.DatasetBuilder, name: str) -> tuple[str, str]:
     """The names of the image and the label feature."""
-    keys, features = builder.info.supervised_keys, builder.info.features
+    keys = builder.info.supervised_keys
+    features: Any = builder.info.features
     match keys:
         case (str(image), str(label)) if isinstance(features[label], tfds.features.ClassLabel):
             feature = features[image]

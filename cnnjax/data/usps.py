@@ -79,7 +79,7 @@ def load(name: str, data_dir: Path | None, manual_dir: Path | None) -> DataSet:
     if manual_dir is None:
         raise UserError(
             f"{name}: put zip.train.gz and zip.test.gz ({_ADDRESS}, ZIP code) into a folder and "
-            f"name it with --manual_dir"
+            f"name it as manual_dir"
         )
     files = {split: find(name, stem, manual_dir) for split, stem in _STEMS.items()}
     variant = f"{name}-{digest(map(sha256, files.values()))}"

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cnnjax.errors import UserError
+from cnnjax.errors import ArgumentError, UserError
 
 
 class Directory:
@@ -30,17 +30,39 @@ class Directory:
             self.path.mkdir(parents=True, exist_ok=True)
             lock = open(self.path / ".lock", "w")
         except OSError as error:
-            raise UserError(
-                f"--workdir={self.path}: cannot be written ({error.strerror}); name another folder"
+            raise self.refused(
+                f"cannot be written ({error.strerror}); name another folder"
             ) from None
         with lock:
             try:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
-                raise UserError(
-                    f"--workdir={self.path}: another process is running there"
-                ) from None
+                raise self.refused("another process is running there") from None
             yield
+
+    def is_used(self, marker: str, kind: str) -> bool:
+        """Whether the folder holds a ``kind``, which has the file ``marker``, or is free.
+
+        Raises:
+            UserError: it is a file, or holds other files.
+        """
+        if not self.path.exists():
+            return False
+        if not self.path.is_dir():
+            raise self.refused("is a file; name a folder")
+        if (self.path / marker).exists():
+            return True
+        others = sorted(path.name for path in self.path.iterdir() if path.name != ".lock")
+        if others:
+            raise self.refused(
+                f"holds files but no {kind} ({marker} is missing; there is {others[0]}); name an "
+                f"empty or a new folder"
+            )
+        return False
+
+    def refused(self, what: str) -> ArgumentError:
+        """The error that says what is wrong with the folder."""
+        return ArgumentError("workdir", self.path, what)
 
     def read(self, name: str) -> dict[str, Any]:
         """A JSON file of the folder.

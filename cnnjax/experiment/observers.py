@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from cnnjax.experiment.run_directory import METRICS, RunDirectory
 from cnnjax.runtime import processes
-from cnnjax.training.loop import Observer
+from cnnjax.training import Observer
 
 _SECONDS_BETWEEN_LINES = 5.0  # where the output is no terminal
 
@@ -25,7 +25,7 @@ def _hidden(name: str) -> Iterator[None]:
     """
     hidden = name not in sys.modules
     if hidden:
-        sys.modules[name] = None
+        sys.modules[name] = None  # pyright: ignore[reportArgumentType]
     try:
         yield
     finally:
@@ -65,6 +65,8 @@ class RunObserver(Observer):
         examples: in an epoch.
         signals: asked whether to stop.
         say: receives lines for the user.
+
+    As a context it closes its bar and its events at the end.
     """
 
     def __init__(
@@ -80,6 +82,15 @@ class RunObserver(Observer):
         self._bar: tqdm | None = None
         self._events: Any = None
         self._line_at = 0.0
+
+    def __enter__(self) -> "RunObserver":
+        return self
+
+    def __exit__(self, *exception: object) -> None:
+        if self._bar is not None:
+            self._bar.close()
+        if self._events is not None:
+            self._events.close()
 
     def start(self, step: int | None) -> None:
         processes.from_leader(lambda: self._start(step))
@@ -124,6 +135,7 @@ class RunObserver(Observer):
         self._write_events(row)
         self.progress(row["epoch"] - 1, 1, 1, row["train"])
         now = time.monotonic()
+        assert self._bar is not None  # of the leader
         if self._bar.disable and (
             now - self._line_at > _SECONDS_BETWEEN_LINES or row["epoch"] == self._epochs
         ):
@@ -139,13 +151,6 @@ class RunObserver(Observer):
 
     def should_stop(self) -> bool:
         return self._signals.received is not None
-
-    def close(self) -> None:
-        """Finish the bar and the events; safe to call twice."""
-        if self._bar is not None:
-            self._bar.close()
-        if self._events is not None:
-            self._events.close()
 
     def _write_events(self, row: Mapping[str, Any]) -> None:
         for split in ("train", "validation"):

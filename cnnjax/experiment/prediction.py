@@ -4,8 +4,6 @@ import dataclasses
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import jax
 import numpy as np
@@ -14,11 +12,11 @@ from cnnjax.data import pictures, text
 from cnnjax.data.images.folders import listed
 from cnnjax.data.images.image_files import threads
 from cnnjax.data.text import readers
-from cnnjax.errors import UserError, reason
-from cnnjax.experiment import run
-from cnnjax.experiment.run_directory import RunDirectory
+from cnnjax.errors import ArgumentError, UserError, reason
+from cnnjax.experiment.run import Model
 from cnnjax.models.evidence import NGram, deciding_ngrams
 from cnnjax.training import Devices, predict
+from cnnjax.training.calling import apply
 
 STANDARD_INPUT = "-"
 
@@ -60,9 +58,7 @@ class Answer:
 
 
 def classify(
-    experiment: ModuleType,
-    config: Any,
-    places: run.Places,
+    model: Model,
     inputs: Sequence[Path],
     warn: Callable[[str], None] = lambda line: None,
 ) -> Iterator[Labelled]:
@@ -71,7 +67,7 @@ def classify(
     They are seen as the pictures of the data set that it was trained on.
 
     Args:
-        experiment, config, places: of the run.
+        model: of a finished run.
         inputs: image or array files, or folders of images.
         warn: is told of a file in a folder that cannot be read, which is skipped.
 
@@ -79,15 +75,14 @@ def classify(
         Every picture, as soon as it is labelled.
 
     Raises:
-        UserError: the run is not finished, or a file named in ``inputs`` is no suitable picture.
+        UserError: a file named in ``inputs`` is no suitable picture.
     """
-    params, spec, result = run.load_model(RunDirectory(places.workdir))
-    view = result["data"].get("view", "stretched")
-    logits_of = predict(experiment.task(config, spec), Devices("single"))
+    view = model.result["data"].get("view", "stretched")
+    logits_of = predict(model.task, Devices("single"))
 
     def read(path: Path) -> np.ndarray | UserError:
         try:
-            return pictures.read(path, spec.shape, view)
+            return pictures.read(path, model.spec.shape, view)
         except UserError as error:
             return error
 
@@ -108,52 +103,51 @@ def classify(
             if isinstance(batch, UserError):
                 if is_named:
                     raise batch
-                warn(f"skipped: {str(batch).removeprefix('--inputs=')}")
+                warn(f"skipped: {str(batch).removeprefix('inputs=')}")
                 continue
             batches.append(batch)
             names += [str(path)] if len(batch) == 1 else [f"{path}[{i}]" for i in range(len(batch))]
         if names:
             seen = np.concatenate(batches)
-            probabilities = np.asarray(jax.nn.softmax(logits_of(params, seen)))
+            probabilities = np.asarray(jax.nn.softmax(logits_of(model.variables, seen)))
             yield from map(Labelled, names, seen, probabilities)
 
 
 def classify_sentences(
-    experiment: ModuleType,
-    config: Any,
-    places: run.Places,
+    model: Model,
     sentences: Sequence[str],
     explain: bool = False,
 ) -> list[Answer]:
     """Class probabilities of sentences of any length.
 
     Args:
-        experiment, config, places: of the run.
+        model: of a finished run.
         sentences: N texts.
         explain: whether to find the n-grams that decided.
 
     Raises:
-        UserError: the run is not finished or is no model of sentences, or there is nothing to
-            explain because the model does not pool by the maximum.
+        UserError: it is no model of sentences, or there is nothing to explain because it does not
+            pool by the maximum.
     """
-    params, spec, result = run.load_model(RunDirectory(places.workdir))
+    task, spec = model.task, model.spec
     if not spec.vocabulary:
-        raise UserError(f"{places.workdir}: holds a model of images; give it files with --inputs")
-    task = experiment.task(config, spec)
+        raise UserError(f"{model.path}: holds a model of images, which takes files, not sentences")
     if explain and getattr(task.model, "pooling", "max") != "max":
-        raise UserError(
-            f"--explain: finds the n-grams that win the maximum over time; this model's pooling is "
-            f"{task.model.pooling}"
+        raise ArgumentError(
+            "explain",
+            explain,
+            f"finds the n-grams that win the maximum over time; this model's pooling is "
+            f"{task.model.pooling}",
         )
-    cleaning = result["data"]["cleaning"]
+    cleaning = model.result["data"]["cleaning"]
     ids = text.encode(sentences, spec.vocabulary, spec.shape[0], cleaning)
     if getattr(task.model, "pooling", "max") == "local_max" and ids.shape[1] > spec.shape[0]:
         raise UserError(
             f"a sentence is longer than the model's {spec.shape[0]} positions, margins included: "
             f"with pooling=local_max a model takes none longer than those of its data"
         )
-    logits = predict(task, Devices("single"))(params, ids)
-    ngrams = _explain(task, params, ids, spec.vocabulary, logits) if explain else [[]] * len(ids)
+    logits = predict(task, Devices("single"))(model.variables, ids)
+    ngrams = _explain(model, ids, logits) if explain else [[]] * len(ids)
     known, answers = set(spec.vocabulary), []
     for sentence, probabilities, why in zip(
         sentences, np.asarray(jax.nn.softmax(logits)), ngrams, strict=True
@@ -172,7 +166,7 @@ def classify_sentences(
 
 def ranked(classes: Sequence[str], probabilities: np.ndarray) -> list[tuple[str, float]]:
     """(class, probability) pairs, most probable first."""
-    return [(classes[k], float(probabilities[k])) for k in np.argsort(-probabilities)]
+    return [(classes[int(k)], float(probabilities[k])) for k in np.argsort(-probabilities)]
 
 
 def read_sentences(inputs: Sequence[str]) -> list[str]:
@@ -191,29 +185,28 @@ def read_sentences(inputs: Sequence[str]) -> list[str]:
             try:
                 lines = readers.lines(Path(place).expanduser())
             except OSError as error:
-                raise UserError(f"--inputs={place}: {error.strerror or reason(error)}") from None
+                raise ArgumentError("inputs", place, f"{error.strerror or reason(error)}") from None
             except RuntimeError as error:  # no such home
-                raise UserError(f"--inputs={place}: {reason(error)}") from None
+                raise ArgumentError("inputs", place, f"{reason(error)}") from None
         found = [line.strip() for line in lines if line.strip()]
         if not found:
-            raise UserError(f"--inputs={place}: holds no sentence; one a line is expected")
+            raise ArgumentError("inputs", place, "holds no sentence; one a line is expected")
         sentences += found
     return sentences
 
 
-def _explain(
-    task: Any, params: Any, ids: np.ndarray, vocabulary: Sequence[str], logits: np.ndarray
-) -> list[list[NGram]]:
+def _explain(model: Model, ids: np.ndarray, logits: np.ndarray) -> list[list[NGram]]:
+    task, variables = model.task, model.variables
     features_of = jax.jit(
-        lambda params, inputs: task.model.apply({"params": params}, task.prepare(inputs))[1]
+        lambda variables, inputs: apply(task.model, variables, task.prepare(inputs))[1]
     )
+    kernel = np.asarray(variables["params"]["output"]["kernel"])
     answers = []
     for start in range(0, len(ids), 512):
         rows = slice(start, start + 512)
-        features = jax.device_get(features_of(params, ids[rows]))
+        features = dict(jax.device_get(features_of(variables, ids[rows])))
         # jit returns dicts in the order of their keys; the model names the windows' own.
         features["winners"] = {w: features["winners"][w] for w in task.model.windows}
-        kernel = np.asarray(params["output"]["kernel"])
         classes = np.argmax(logits[rows], axis=1)
-        answers += deciding_ngrams(ids[rows], vocabulary, features, kernel, classes)
+        answers += deciding_ngrams(ids[rows], model.spec.vocabulary, features, kernel, classes)
     return answers

@@ -1,62 +1,34 @@
-"""Train or evaluate: what ``launch.py`` does, to be called from anywhere.
+"""Train or evaluate in a folder: what ``launch.py`` does, to be called from anywhere."""
 
-An experiment is a module with ``Config`` (a frozen dataclass), ``plan(config) -> Plan`` and
-``task(config, spec) -> Task``; its config has the fields ``dataset``, ``seed`` and ``hparams``, and
-for cross-validation ``fold``, ``folds`` and ``fold_seed``.  The task is the same for every seed,
-fold and value of a number in ``hparams``: a sweep trains them all by one program.
-
-It may have ``ABLATIONS``, named sweeps; ``rows(config, labels, splits)``, a division of all
-examples of its own (:data:`cnnjax.data.Division`) instead of cross-validation;
-``initial(config, spec, data_dir)``, values that parameters start from (:class:`Task`), which it may
-keep in the data directory; ``remarks(config, dataset)``, lines to be said before training; and
-``report(rows, folder)``, which adds files to the report of a sweep and returns them.
-"""
-
-import contextlib
 import dataclasses
-import hashlib
-import json
+import functools
 import signal
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict, unflatten_dict
-from safetensors.numpy import load_file, save_file
 
 from cnnjax import config as configuration
 from cnnjax import data
+from cnnjax.config import Config
 from cnnjax.data.dataset import checksum
 from cnnjax.errors import UserError
 from cnnjax.experiment.observers import RunObserver, Signals
-from cnnjax.experiment.run_directory import RunDirectory, source_revision, versions
+from cnnjax.experiment.places import Execution, Places
+from cnnjax.experiment.provenance import provenance
+from cnnjax.experiment.record import Experiment
+from cnnjax.experiment.run_directory import RunDirectory
+from cnnjax.experiment.trial import Trained, Trainer, open_trainer, train_trial
 from cnnjax.runtime import processes
-from cnnjax.runtime.durable import write_json, write_text
-from cnnjax.training import Devices, Task, evaluator
+from cnnjax.training import Devices, Interrupted, Task, evaluator
+from cnnjax.training.calling import Variables
 from cnnjax.training.checkpoints import Checkpoints
-from cnnjax.training.loop import Fitted, Interrupted, Plan, Programs, fit
-from cnnjax.transfer.precomputed import Precomputed, precompute
+from cnnjax.training.step import draw
+from cnnjax.training.variables import flat, nested
 
-
-@dataclasses.dataclass(frozen=True)
-class Places:
-    """Where a run reads and writes, and on what it runs; nothing that the result depends on.
-
-    Attributes:
-        workdir: the run directory.
-        data_dir, manual_dir: as in :func:`cnnjax.data.load`.
-        parallel: as in :class:`cnnjax.training.Devices`.
-        checkpoint_seconds: time between checkpoints.
-    """
-
-    workdir: Path
-    data_dir: Path | None = None
-    manual_dir: Path | None = None
-    parallel: str = "auto"
-    checkpoint_seconds: float = 30.0
+Say = Callable[[str], None]
 
 
 class Stopped(Exception):
@@ -68,12 +40,12 @@ class Stopped(Exception):
 
 
 def train(
-    name: str,
-    experiment: ModuleType,
-    config: Any,
+    experiment: Experiment,
+    config: Config,
     places: Places,
+    execution: Execution | None = None,
     argv: Sequence[str] = (),
-    say: Callable[[str], None] = print,
+    say: Say = print,
 ) -> dict[str, Any]:
     """Train from the start, or from where the run in ``places.workdir`` ended.
 
@@ -81,10 +53,10 @@ def train(
     ``workdir``.
 
     Args:
-        name: of the experiment.
-        experiment: its module.
+        experiment: what is trained.
         config: its configuration.
         places: where.
+        execution: on which devices, and how often it is saved.
         argv: recorded in config.json.
         say: receives lines for the user.
 
@@ -95,84 +67,111 @@ def train(
         UserError: anything that is wrong with data, configuration or run directory.
         Stopped: a signal arrived; the run was saved.
     """
-    devices = Devices(places.parallel)
-    run = RunDirectory(places.workdir)
-    if not processes.is_leader():
-        say = lambda line: None
-    processes.from_leader(lambda: run.check(name, config))
-    if not processes.from_leader(run.finished):
-        dataset = processes.leader_first(lambda: load_data(experiment, config, places))
-        processes.require_same(
-            experiment=name,
-            config=configuration.to_dict(config),
-            data=dataset.provenance["sha256"],
-        )
-        say(dataset.describe())
-        for line in getattr(experiment, "remarks", lambda config, dataset: ())(config, dataset):
-            say(line)
-        task = task_to_train(experiment, config, dataset.spec, places)
-        provenance = {
-            "data": {"sha256": dataset.provenance["sha256"]},
-            "devices": devices.describe(),
-            **_checksum_of(task.initial),
-            "source": source_revision(),
-            "versions": versions(),
-        }
-        with contextlib.ExitStack() as opened:
-            holding = run.open(name, config, argv, provenance, say)
-            processes.from_leader(lambda: opened.enter_context(holding))
-            # Another run may have finished it meanwhile.
-            if not processes.from_leader(run.finished):
-                plan = experiment.plan(config)
-                # Processes of several machines would have to find the same files.
-                kept_in = None if processes.several() else data.data_folder(places.data_dir)
-                once = precompute(task, dataset.splits, devices, kept_in)
-                programs = Programs(once.task, devices)
-                fitted = _fit(run, once, dataset.spec, config.hparams, plan, programs, places, say)
-                figures = _figures(run, once, config.hparams, fitted, programs)
-                result = {
-                    "experiment": name,
-                    **figures,
-                    "config": configuration.to_dict(config),
-                    **provenance,
-                    "data": {**dataclasses.asdict(dataset.spec), **dataset.provenance},
-                }
-                vocabulary = result["data"].pop("vocabulary")
-                processes.from_leader(lambda: _finish(run, result, vocabulary))
-                return processes.from_leader(lambda: run.read("result.json"))
-    say(f"{run.path}: this run is finished already")
-    return processes.from_leader(lambda: run.read("result.json"))
+    execution = execution or Execution()
+    say = say if processes.is_leader() else lambda line: None
+    devices, run = Devices(execution.parallel), RunDirectory(places.workdir)
+    run.check(experiment.name, config)
+    if run.finished():
+        say(f"{run.path}: this run is finished already")
+        return run.result()
+    dataset, trainer = _prepare(experiment, config, places, devices, say)
+    made_by = _provenance(dataset, trainer)
+    with run.open(experiment.name, config, argv, made_by, say):
+        if not run.finished():  # by another process, meanwhile
+            trained = _train(run, trainer, config, execution, say)
+            result = {
+                "experiment": experiment.name,
+                **dataclasses.asdict(trained.outcome),
+                "config": configuration.to_dict(config),
+                **made_by,
+                "data": {**_described(dataset.spec), **dataset.provenance},
+            }
+            answers = {
+                "labels": dataset.splits["test"]["labels"],
+                "logits": trained.logits["test"],
+            }
+            model = {path: np.asarray(leaf) for path, leaf in flat(trained.variables).items()}
+            run.finish(result, model, answers, dataset.vocabulary)
+    return run.result()
 
 
-def task_to_train(experiment: ModuleType, config: Any, spec: data.Spec, places: Places) -> Task:
-    """The experiment's task, with the values that it lets parameters start from.
+def _prepare(
+    experiment: Experiment, config: Config, places: Places, devices: Devices, say: Say
+) -> tuple[data.DataSet, Trainer]:
+    """The data as ``config`` divides them, and the trainer on them; the same in all processes."""
+    load = functools.partial(data.load, config.dataset, places.data_dir, places.manual_dir)
+    dataset = processes.leader_first(load)
+    divided = data.divide(dataset, config, experiment.divide)
+    processes.require_same(
+        experiment=experiment.name,
+        config=configuration.to_dict(config),
+        data=divided.provenance["sha256"],
+    )
+    say(divided.describe())
+    for line in experiment.remarks(config, divided):
+        say(line)
+    # Processes of several machines would have to find the same files.
+    keep = not processes.several()
+    trainer = open_trainer(
+        experiment, config, dataset, divided.spec, devices, places.data_dir,
+        keep=keep, configs=[config],
+    )  # fmt: skip
+    return divided, trainer
 
-    Raises:
-        UserError: what the experiment finds wrong.
-    """
-    task = experiment.task(config, spec)
-    if not hasattr(experiment, "initial"):
-        return task
-    initial = experiment.initial(config, spec, data.data_folder(places.data_dir))
-    return dataclasses.replace(task, initial=initial)
+
+def _provenance(dataset: data.DataSet, trainer: Trainer) -> dict[str, Any]:
+    """On what the result's bits depend, beside the configuration."""
+    given = {"data": {"sha256": dataset.provenance["sha256"]}}
+    if initial := trainer.initial:
+        given["initial"] = {"sha256": checksum(*(initial[path] for path in sorted(initial)))}
+    return {**given, "devices": trainer.devices.describe(), **provenance()}
 
 
-def load_data(experiment: ModuleType, config: Any, places: Places) -> data.DataSet:
+def _train(
+    run: RunDirectory, trainer: Trainer, config: Config, execution: Execution, say: Say
+) -> Trained:
+    """:func:`train_trial` with the run's checkpoints, observed, and stopped by signals."""
+    checkpoints = Checkpoints(
+        run.checkpoints,
+        every_seconds=execution.checkpoint_seconds,
+        warn=lambda message: say(f"warning: {message}"),
+    )
+    say(f"training on {trainer.devices.describe()}, in {run.path}")
+    examples = len(trainer.rows(config)["train"])
+    with (
+        Signals() as signals,
+        RunObserver(run, trainer.plan.epochs, examples, signals, say) as observer,
+    ):
+        try:
+            return train_trial(trainer, config, checkpoints=checkpoints, observer=observer)
+        except Interrupted as stop:
+            (number,) = processes.largest(signals.received or 0)
+            received = signal.Signals(number)
+            raise Stopped(
+                f"{received.name}: saved at step {stop.step:,} in {run.checkpoints}; "
+                f"the same command goes on from there",
+                128 + received,
+            ) from None
+
+
+def _described(spec: data.Spec) -> dict[str, Any]:
+    """What result.json says of the data; a vocabulary has a file of its own."""
+    return {"shape": spec.shape, "classes": spec.classes, "examples": spec.examples}
+
+
+def load_data(experiment: Experiment, config: Config, places: Places) -> data.DataSet:
     """The data set that ``config`` names, divided as it says.
 
     Raises:
         UserError: as :func:`cnnjax.data.load` and :func:`cnnjax.data.divide`.
     """
     dataset = data.load(config.dataset, places.data_dir, places.manual_dir)
-    return data.divide(dataset, config, division_of(experiment))
+    return data.divide(dataset, config, experiment.divide)
 
 
-def division_of(experiment: ModuleType) -> data.Division:
-    """How the configurations of ``experiment`` divide a data set."""
-    return getattr(experiment, "rows", data.cross_validation)
-
-
-def evaluate(experiment: ModuleType, config: Any, places: Places) -> dict[str, dict[str, float]]:
+def evaluate(
+    experiment: Experiment, config: Config, places: Places, parallel: str = "auto"
+) -> dict[str, Mapping[str, float]]:
     """Measure a finished run's model again, on every split.
 
     Returns:
@@ -182,133 +181,56 @@ def evaluate(experiment: ModuleType, config: Any, places: Places) -> dict[str, d
         UserError: the run is not finished or its model is damaged.
     """
     dataset = load_data(experiment, config, places)
-    params, spec, _ = load_model(RunDirectory(places.workdir))
-    if spec != dataset.spec:
-        words = " with other words" * (spec.vocabulary != dataset.vocabulary)
+    model = load_model(experiment, config, places)
+    if model.spec != dataset.spec:
+        words = " with other words" * (model.spec.vocabulary != dataset.vocabulary)
         raise UserError(
-            f"{places.workdir}: the model was trained on {spec}{words}, not {dataset.spec}"
+            f"{places.workdir}: the model was trained on {model.spec}{words}, not {dataset.spec}"
         )
-    task = experiment.task(config, spec)
-    found = evaluator(task, Devices(places.parallel))(params, config.hparams, dataset.splits)
-    return {split: means for split, (_, means) in found.items()}
+    evaluate = evaluator(model.task, Devices(parallel))
+    measured = evaluate(model.variables, config.hparams, dataset.splits)
+    return {split: means for split, (_, means) in measured.items()}
 
 
-def load_model(run: RunDirectory) -> tuple[Any, data.Spec, dict[str, Any]]:
-    """A finished run's parameters, what they were trained on, and the result.
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A finished run's model.
+
+    Attributes:
+        task: what it learned; has the module.
+        variables: the module's.
+        spec: of the data that it learned from.
+        result: the content of result.json.
+        path: of the run directory.
+    """
+
+    task: Task
+    variables: Variables
+    spec: data.Spec
+    result: Mapping[str, Any]
+    path: Path
+
+
+def load_model(experiment: Experiment, config: Config, places: Places) -> Model:
+    """The model of the finished run in ``places.workdir``.
 
     Raises:
-        UserError: there is no finished run, or its model file is damaged.
+        UserError: there is no finished run, or one of its files is damaged.
     """
-    if not run.finished():
-        raise UserError(f"{run.path}: holds no finished run; train it first (--mode=train)")
-    result = run.read("result.json")
-    path = run.path / "model.safetensors"
-    _require_whole(path, result["model_sha256"])
-    params = unflatten_dict(load_file(path), sep="/")
+    run = RunDirectory(places.workdir)
+    result, arrays = run.result(), run.model()
     stored = result["data"]
-    vocabulary = ()
-    if "vocabulary_sha256" in stored:
-        _require_whole(run.vocabulary, stored["vocabulary_sha256"])
-        vocabulary = tuple(run.vocabulary.read_text(encoding="utf-8").splitlines())
     try:
-        spec = data.Spec(
-            tuple(stored["shape"]), tuple(stored["classes"]), stored["examples"], vocabulary
-        )
+        shape, classes, examples = (stored[key] for key in ("shape", "classes", "examples"))
+        spec = data.Spec(tuple(shape), tuple(classes), examples, run.words())
     except (KeyError, TypeError) as error:
         raise UserError(f"{run.path / 'result.json'}: is damaged in 'data' ({error})") from None
-    return params, spec, result
-
-
-def _require_whole(path: Path, digest: str) -> None:
-    if not path.exists() or _sha256(path) != digest:
-        raise UserError(f"{path}: is missing or damaged (its checksum is not that of the result)")
-
-
-def _checksum_of(initial: Mapping[str, np.ndarray]) -> dict[str, Any]:
-    """What a result says of the values that parameters started from, if there are any."""
-    if not initial:
-        return {}
-    return {"initial": {"sha256": checksum(*(initial[path] for path in sorted(initial)))}}
-
-
-def _fit(
-    run: RunDirectory,
-    once: Precomputed,
-    spec: data.Spec,
-    hparams: Any,
-    plan: Plan,
-    programs: Programs,
-    places: Places,
-    say: Callable[[str], None],
-) -> Fitted:
-    """:func:`fit`, with the run's checkpoints, observed, and stopped by signals."""
-    checkpoints = Checkpoints(
-        run.checkpoints,
-        every_seconds=places.checkpoint_seconds,
-        warn=lambda message: say(f"warning: {message}"),
-    )
-    say(f"training on {programs.devices.describe()}, in {run.path}")
-    with Signals() as signals:
-        observer = RunObserver(run, plan.epochs, spec.examples, signals, say)
-        try:
-            return fit(
-                once.task,
-                once.splits,
-                hparams,
-                plan,
-                programs=programs,
-                checkpoints=checkpoints,
-                observer=observer,
-            )
-        except Interrupted as stop:
-            received = signal.Signals(*processes.largest(signals.received or 0))
-            raise Stopped(
-                f"{received.name}: saved at step {stop.step:,} in {run.checkpoints}; "
-                f"the same command goes on from there",
-                128 + received,
-            ) from None
-        finally:
-            observer.close()
-
-
-def _figures(
-    run: RunDirectory,
-    once: Precomputed,
-    hparams: Any,
-    fitted: Fitted,
-    programs: Programs,
-) -> dict[str, Any]:
-    """Measure the selected parameters on every split; keep them and the test predictions."""
-    measured = programs.evaluate(fitted.params, hparams, once.splits)
-    params = once.whole(jax.device_get(fitted.params))
-    answers = {"labels": once.splits["test"]["labels"], "logits": measured["test"][0]}
-    processes.from_leader(lambda: _save_outcome(run, params, answers))
-    return {
-        **{split: measured[split][1] for split in ("test", "validation", "train")},
-        "parameters": sum(leaf.size for leaf in jax.tree.leaves(params)),
-        "epochs": fitted.epochs,
-        "selected_epoch": fitted.selected_epoch,
-        "seconds": round(fitted.seconds, 2),
-    }
-
-
-def _finish(run: RunDirectory, result: dict[str, Any], vocabulary: Sequence[str]) -> None:
-    """Write result.json, and before it the vocabulary, where there is one, into its own file."""
-    if vocabulary:
-        write_text(run.vocabulary, "".join(f"{word}\n" for word in vocabulary))
-        result["data"]["vocabulary_sha256"] = _sha256(run.vocabulary)
-    digest = _sha256(run.path / "model.safetensors")
-    write_json(run.path / "result.json", {**result, "model_sha256": digest})
-
-
-def _save_outcome(run: RunDirectory, params: Any, answers: dict[str, np.ndarray]) -> None:
-    np.savez(run.path / "predictions.npz", **answers)
-    path = run.path / "model.safetensors"
-    temporary = path.with_name("model.safetensors.tmp")
-    flat = {name: np.asarray(leaf) for name, leaf in flatten_dict(params, sep="/").items()}
-    save_file(flat, temporary, metadata={"config": json.dumps(run.read("config.json")["config"])})
-    temporary.replace(path)
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
+    task = experiment.task(config, spec)
+    inputs = jax.ShapeDtypeStruct((1, *spec.shape), np.int32 if spec.vocabulary else np.uint8)
+    like = jax.eval_shape(functools.partial(draw, task), jax.random.key(0), inputs)
+    try:
+        return Model(task, nested(arrays, like), spec, result, run.path)
+    except ValueError as error:
+        raise UserError(
+            f"{run.path}: its model is not that of this configuration ({error})"
+        ) from None

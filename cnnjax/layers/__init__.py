@@ -4,7 +4,7 @@ Every layer also says how many connections it makes, ``links(inputs, outputs)``,
 primary sources count them: one for each input of each unit, and one for its bias.
 """
 
-from cnnjax.layers.batch_norm import FrozenBatchNorm
+from cnnjax.layers.batch_norm import BatchNorm, WholeBatch
 from cnnjax.layers.conv_pool import ConvPool
 from cnnjax.layers.convolution import Conv, LocalConv
 from cnnjax.layers.initializers import fan_in_uniform, symmetric_uniform
@@ -12,6 +12,6 @@ from cnnjax.layers.radial_basis import RadialBasis
 from cnnjax.layers.subsample import Subsample
 
 __all__ = [
-    "Conv", "ConvPool", "FrozenBatchNorm", "LocalConv", "RadialBasis", "Subsample",
+    "BatchNorm", "Conv", "ConvPool", "LocalConv", "RadialBasis", "Subsample", "WholeBatch",
     "fan_in_uniform", "symmetric_uniform",
 ]  # fmt: skip

@@ -112,6 +112,7 @@ class Conv(nn.Module):
     def _pairs(self, channels: int) -> tuple[np.ndarray, np.ndarray]:
         """The connected (input map, output map) pairs, in the table's order."""
         table = self.connections
+        assert table is not None
         if self.groups != 1:
             raise ValueError("a connection table cannot be combined with groups")
         if len(table) != self.features:
@@ -133,6 +134,7 @@ class Conv(nn.Module):
 
     def _init_table(self, key: jax.Array, window: Shape) -> jax.Array:
         """Each output map drawn as a kernel of its own: float[*window, L], shared [.., 1, F]."""
+        assert self.connections is not None
         kernels = [
             self._init(key, (*window, len(row), 1))
             for key, row in zip(jax.random.split(key, self.features), self.connections, strict=True)

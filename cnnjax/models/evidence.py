@@ -1,6 +1,7 @@
 """Which n-grams of a sentence spoke for the class that a network with max pooling gives it."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 
@@ -11,7 +12,7 @@ NGram = tuple[str, float]
 def deciding_ngrams(
     ids: np.ndarray,
     vocabulary: Sequence[str],
-    features: Mapping[str, object],
+    features: Mapping[str, Any],
     kernel: np.ndarray,
     classes: np.ndarray,
     count: int = 3,
@@ -53,7 +54,6 @@ def deciding_ngrams(
                 )
                 total[spot] = total.get(spot, 0.0) + value
         best = sorted((spot for spot in total if total[spot] > 0), key=lambda spot: -total[spot])
-        answers.append(
-            [(" ".join(vocabulary[row[i]] for i in spot), total[spot]) for spot in best[:count]]
-        )
+        words = [" ".join(vocabulary[int(row[i])] for i in spot) for spot in best[:count]]
+        answers.append([(ngram, total[spot]) for ngram, spot in zip(words, best, strict=False)])
     return answers

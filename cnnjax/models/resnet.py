@@ -1,13 +1,15 @@
 """Residual networks with the arithmetic and the parameter names of their published weights.
 
-Convolutions pad explicitly on both sides, batch normalisation uses the statistics that come with
-the weights (:class:`cnnjax.layers.FrozenBatchNorm`).  Modules have the names of the PyTorch
-files: the parameter ``layer1.0.conv1.weight`` there is ``layer1.0/conv1/kernel`` here.
+Convolutions pad explicitly on both sides.  Batch normalisation (:class:`cnnjax.layers.BatchNorm`)
+uses the statistics of the batch in training, or with ``frozen_norms`` always those that come with
+the weights.  Modules have the names of the PyTorch files: the parameter ``layer1.0.conv1.weight``
+there is ``layer1.0/conv1/kernel`` here.
 
 Source: He, Zhang, Ren and Sun 2015, "Deep Residual Learning for Image Recognition".
 """
 
 import functools
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -15,7 +17,7 @@ import jax.numpy as jnp
 from flax import linen as nn
 
 from cnnjax import ops
-from cnnjax.layers import Conv, FrozenBatchNorm, fan_in_uniform
+from cnnjax.layers import BatchNorm, Conv, fan_in_uniform
 from cnnjax.models.interface import Dropout, Features
 
 # Of ImageNet's pixels in 0..1: torchvision's networks take (pixel - mean) / deviation.
@@ -39,6 +41,7 @@ class BasicBlock(nn.Module):
     Attributes:
         maps: of every convolution.
         strides: of the first convolution; H' = ceil(H / strides).
+        frozen: as of :class:`~cnnjax.layers.BatchNorm`.
         projection: where the shape changes, x goes through a 1x1 convolution (the paper's option
             B); otherwise it is subsampled, and the new maps, half of them before and half behind,
             are zero (option A, without parameters).
@@ -48,15 +51,16 @@ class BasicBlock(nn.Module):
     maps: int
     strides: int = 1
     projection: bool = True
+    frozen: bool = False
     dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        norm = functools.partial(FrozenBatchNorm, dtype=self.dtype)
+        norm = functools.partial(BatchNorm, self.frozen, dtype=self.dtype)
         y = nn.relu(norm(name="bn1")(_conv(self.maps, 3, self.strides, self.dtype, "conv1")(x)))
         y = norm(name="bn2")(_conv(self.maps, 3, 1, self.dtype, "conv2")(y))
         if self.projection:
-            shortcut = _shortcut(x, self.maps, self.strides, self.dtype)
+            shortcut = _shortcut(x, self.maps, self.strides, norm, self.dtype)
         else:
             new = self.maps - x.shape[-1]
             subsampled = x[:, :: self.strides, :: self.strides]
@@ -70,28 +74,32 @@ class Bottleneck(nn.Module):
     Attributes:
         maps: of the first two convolutions.
         strides: of the 3x3 convolution, as torchvision has it (the paper: of the first 1x1).
+        frozen: as of :class:`~cnnjax.layers.BatchNorm`.
         dtype: of the computation.
     """
 
     maps: int
     strides: int = 1
+    frozen: bool = False
     dtype: Any = None
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        norm = functools.partial(FrozenBatchNorm, dtype=self.dtype)
+        norm = functools.partial(BatchNorm, self.frozen, dtype=self.dtype)
         y = nn.relu(norm(name="bn1")(_conv(self.maps, 1, 1, self.dtype, "conv1")(x)))
         y = nn.relu(norm(name="bn2")(_conv(self.maps, 3, self.strides, self.dtype, "conv2")(y)))
         y = norm(name="bn3")(_conv(4 * self.maps, 1, 1, self.dtype, "conv3")(y))
-        return nn.relu(y + _shortcut(x, 4 * self.maps, self.strides, self.dtype))
+        return nn.relu(y + _shortcut(x, 4 * self.maps, self.strides, norm, self.dtype))
 
 
-def _shortcut(x: jax.Array, maps: int, strides: int, dtype: Any) -> jax.Array:
+def _shortcut(
+    x: jax.Array, maps: int, strides: int, norm: Callable[..., BatchNorm], dtype: Any
+) -> jax.Array:
     """x, through a 1x1 convolution where its shape differs; inside a compact module."""
     if strides == 1 and x.shape[-1] == maps:
         return x
     projected = _conv(maps, 1, strides, dtype, "downsample.0")(x)
-    return FrozenBatchNorm(dtype=dtype, name="downsample.1")(projected)
+    return norm(name="downsample.1")(projected)
 
 
 _IMAGENET = {
@@ -106,17 +114,19 @@ class ResNet(nn.Module):
 
     7x7 convolution and 3x3 max-pooling, each with strides 2 (``stem``), four stages of blocks
     (``layer1`` to ``layer4``, all but the first halving the size and doubling the maps), the mean
-    over space (``pooled``) and a classifier.  Without the running statistics and with 1000 classes
-    11,689,512, 21,797,672 and 25,557,032 parameters.
+    over space (``pooled``) and a classifier.  With 1000 classes 11,689,512, 21,797,672 and
+    25,557,032 parameters, beside the running averages.
 
     Attributes:
         depth: 18, 34 or 50.
         classes: K, the number of outputs.
+        frozen_norms: batch normalisation uses the running averages in training, too.
         dtype: of the computation; parameters and logits are float32.
     """
 
     depth: int = 18
     classes: int = 1000
+    frozen_norms: bool = False
     dtype: Any = None
 
     @nn.compact
@@ -126,9 +136,9 @@ class ResNet(nn.Module):
         _check(inputs, self.depth, _IMAGENET)
         block, counts = _IMAGENET[self.depth]
         x = _conv(64, 7, 2, self.dtype, "conv1")(inputs)
-        x = nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn1")(x))
+        x = nn.relu(BatchNorm(self.frozen_norms, dtype=self.dtype, name="bn1")(x))
         features = {"stem": ops.max_pool(x, 3, strides=2, padding=1)}
-        block = functools.partial(block, dtype=self.dtype)
+        block = functools.partial(block, frozen=self.frozen_norms, dtype=self.dtype)
         return _stages(features, counts, 64, block, self.classes, "fc", dropout, self.dtype)
 
 
@@ -137,11 +147,12 @@ class CifarResNet(nn.Module):
 
     3x3 convolution (``stem``), three stages of (depth - 2) / 6 blocks with 16, 32 and 64 maps
     (``layer1`` to ``layer3``) whose shortcuts have no parameters, the mean over space (``pooled``)
-    and a classifier.  Without the running statistics 269,722 parameters at depth 20.
+    and a classifier.  269,722 parameters at depth 20, beside the running averages.
 
     Attributes:
         depth: 20, 32, 44 or 56.
         classes: K, the number of outputs.
+        frozen_norms: batch normalisation uses the running averages in training, too.
         dtype: of the computation; parameters and logits are float32.
 
     Source: He et al. 2015, section 4.2.
@@ -149,6 +160,7 @@ class CifarResNet(nn.Module):
 
     depth: int = 20
     classes: int = 10
+    frozen_norms: bool = False
     dtype: Any = None
 
     @nn.compact
@@ -157,9 +169,12 @@ class CifarResNet(nn.Module):
     ) -> tuple[jax.Array, Features]:
         _check(inputs, self.depth, (20, 32, 44, 56))
         x = _conv(16, 3, 1, self.dtype, "conv1")(inputs)
-        features = {"stem": nn.relu(FrozenBatchNorm(dtype=self.dtype, name="bn1")(x))}
+        stem = BatchNorm(self.frozen_norms, dtype=self.dtype, name="bn1")(x)
+        features = {"stem": nn.relu(stem)}
         counts = ((self.depth - 2) // 6,) * 3
-        block = functools.partial(BasicBlock, projection=False, dtype=self.dtype)
+        block = functools.partial(
+            BasicBlock, projection=False, frozen=self.frozen_norms, dtype=self.dtype
+        )
         return _stages(features, counts, 16, block, self.classes, "linear", dropout, self.dtype)
 
 

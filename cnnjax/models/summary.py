@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from typing import Any
 
 import jax
 import jax.numpy as jnp
@@ -46,11 +47,10 @@ def summarize(model: nn.Module, inputs: tuple[int, ...]) -> list[LayerSummary]:
                 links = module.links(args[0].shape, outputs.shape)
             else:
                 return result
-            constants = getattr(module, "statistics", ())
-            parameters = module.variables.get("params", {}).items()
-            trained = {name: leaf for name, leaf in parameters if name not in constants}
-            count = sum(math.prod(leaf.shape) for leaf in jax.tree.leaves(trained))
-            layers.append(LayerSummary(module.name, outputs.shape[1:], count, links))
+            trained = jax.tree.leaves(module.variables.get("params", {}))
+            count = sum(math.prod(leaf.shape) for leaf in trained)
+            name: Any = module.name
+            layers.append(LayerSummary(name, outputs.shape[1:], count, links))
         return result
 
     def initialise(x):

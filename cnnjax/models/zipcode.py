@@ -69,10 +69,10 @@ class ZipCodeNet(nn.Module):
                 f"the inputs are {inputs.shape}"
             )
         f = _ACTIVATIONS[self.activation]
-        arguments = {"kernel_init": self.kernel_init, "dtype": self.dtype}
+        arguments: dict[str, Any] = {"kernel_init": self.kernel_init, "dtype": self.dtype}
         maps = arguments | {"strides": 2, "bias": "unit"}
         h1 = f(Conv(12, 5, **maps, name="H1")(pad_background(inputs, 5)))
-        table = {"connections": H2_CONNECTIONS}
+        table: dict[str, Any] = {"connections": H2_CONNECTIONS}
         h2 = f(Conv(12, 5, **maps, **table, name="H2")(pad_background(h1, 5)))
         kept = h2 if dropout is None else dropout(h2)
         h3 = f(nn.Dense(30, **arguments, name="H3")(kept.reshape(kept.shape[0], -1)))

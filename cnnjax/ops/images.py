@@ -24,8 +24,8 @@ def standardize(images: jax.Array, mean: Sequence[float], deviation: Sequence[fl
     levels = intensity(images)
     levels = jnp.broadcast_to(levels, (*levels.shape[:-1], len(mean)))
     per_channel = (1, 1, 1, len(mean))
-    mean, deviation = (jnp.asarray(v).reshape(per_channel) for v in (mean, deviation))
-    return (levels - mean) / deviation
+    centre, scale = (jnp.asarray(v).reshape(per_channel) for v in (mean, deviation))
+    return (levels - centre) / scale
 
 
 def resize_by_area(images: jax.Array, size: int) -> jax.Array:

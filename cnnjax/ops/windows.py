@@ -3,6 +3,7 @@
 import operator
 from collections.abc import Sequence
 from numbers import Integral
+from typing import Any
 
 Padding = str | int | Sequence[tuple[int, int]]
 
@@ -13,7 +14,7 @@ def per_axis(value: int | Sequence[int], rank: int, name: str, minimum: int = 1)
     NumPy's integers are integers, too.  Raises ValueError, naming ``name``, for another type or
     length or an entry below ``minimum``.
     """
-    entries = (value,) * rank if isinstance(value, Integral) else value
+    entries = (value,) * rank if isinstance(value, int | Integral) else value
     try:
         values = tuple(map(operator.index, entries))
     except TypeError:
@@ -49,7 +50,7 @@ def pad_widths(
     if isinstance(padding, str) and padding == "valid":
         padding = 0
     try:
-        pairs = ((padding, padding),) * rank if isinstance(padding, Integral) else padding
+        pairs: Any = ((padding, padding),) * rank if isinstance(padding, Integral) else padding
         pads = tuple((operator.index(before), operator.index(after)) for before, after in pairs)
     except (TypeError, ValueError):
         pads = ()

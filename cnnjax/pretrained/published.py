@@ -55,7 +55,7 @@ def fetch(name: str, data_dir: Path | None = None) -> Path:
     """
     address = ADDRESSES[name]
     path = data_folder(data_dir) / "weights" / address.rpartition("/")[2]
-    digits = re.search(r"-([0-9a-f]{8})\.", path.name)[1]
+    (digits,) = re.findall(r"-([0-9a-f]{8})\.", path.name)
     if path.exists():
         found = hashlib.sha256(path.read_bytes()).hexdigest()
         if not found.startswith(digits):

@@ -12,7 +12,7 @@ import mmap
 import zlib
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO, Literal
+from typing import Any, BinaryIO, Literal
 
 import numpy as np
 
@@ -141,7 +141,7 @@ def coverage(vectors: Vectors, splits: Mapping[str, Mapping[str, np.ndarray]]) -
         vectors: of the data set's vocabulary.
         splits: the data set's, with "inputs" int32[N, T].
     """
-    counts = sum(
+    counts: Any = sum(
         np.bincount(split["inputs"].ravel(), minlength=len(vectors.found))
         for split in splits.values()
     )

@@ -105,8 +105,14 @@ def _load_checkpoint(step: Path) -> dict[str, np.ndarray]:
     import orbax.checkpoint as ocp  # takes long
 
     tree = ocp.StandardCheckpointer().restore(step.absolute() / "tree")
-    chosen = tree["best"] if tree["best"]["epoch"] else tree["state"]
-    return flatten_dict(chosen["params"], sep="/")
+    state = tree["state"]
+    variables = {"params": state["params"], **(state.get("collections") or {})}
+    if tree["best"]["epoch"]:
+        variables = tree["best"]["variables"]
+    parameters: Any = {}
+    for collection in variables.values():
+        parameters |= flatten_dict(collection, sep="/")
+    return parameters
 
 
 def _read_file(path: Path) -> dict[str, np.ndarray]:

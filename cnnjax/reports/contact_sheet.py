@@ -70,6 +70,7 @@ def sheet(classes: Sequence[str], labelled: Sequence["Labelled"]) -> Image.Image
     for place, one in enumerate(shown):
         row, column = divmod(place, columns)
         left, upper = _MARGIN + column * (_SIDE + _GAP), top + row * (_SIDE + _TEXT + _GAP)
+        assert one.seen is not None  # of the first ones it is kept
         page.paste(_thumbnail(one.seen), (left, upper))
         _caption(draw, (left, upper + _SIDE), classes, one)
     return page
@@ -97,17 +98,17 @@ def _thumbnail(seen: np.ndarray) -> Image.Image:
     levels = levels.astype(np.uint8)
     picture = Image.fromarray(levels[..., 0] if seen.shape[-1] == 1 else levels)
     scale = _SIDE / max(picture.size)
-    size = tuple(max(1, round(side * scale)) for side in picture.size)
+    width, height = (max(1, round(side * scale)) for side in picture.size)
     how = Image.Resampling.NEAREST if scale > 1 else Image.Resampling.LANCZOS
     square = Image.new("RGB", (_SIDE, _SIDE), (240, 240, 240))
     square.paste(
-        picture.convert("RGB").resize(size, how),
-        tuple((_SIDE - side) // 2 for side in size),
+        picture.convert("RGB").resize((width, height), how),
+        ((_SIDE - width) // 2, (_SIDE - height) // 2),
     )
     return square
 
 
-def _cut(text: str, font: ImageFont.FreeTypeFont, width: float) -> str:
+def _cut(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont, width: float) -> str:
     """As much of the text as fits, with an ellipsis in its middle where it does not."""
     if font.getlength(text) <= width:
         return text

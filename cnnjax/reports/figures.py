@@ -85,7 +85,7 @@ def confusion_matrix(labels: np.ndarray, predicted: np.ndarray, classes: Sequenc
         ax.set_yticks(range(count), classes)
         for row, column in zip(*np.nonzero(matrix), strict=True):
             ax.text(
-                column, row, matrix[row, column], ha="center", va="center",
+                column, row, str(matrix[row, column]), ha="center", va="center",
                 color="white" if shares[row, column] > 0.5 else "black",
             )  # fmt: skip
     return figure

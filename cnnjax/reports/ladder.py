@@ -85,6 +85,7 @@ def ladder_figure(rungs: Sequence[Rung], title: str) -> Figure:
         if found.mean is not None:
             half = [found.high - found.mean] if found.high is not None else None
             ax.errorbar([place], [found.mean], half, fmt="D", color="C0", capsize=4, zorder=3)
+        if learned.mean is not None:
             ax.plot(place, learned.mean, "v", color="C1", markersize=6)
         for source, marker in zip(_sources(rungs), _MARKERS, strict=False):
             if source in rung.published:

@@ -129,7 +129,7 @@ class Group:
         """A metric of the finished replicates; "error" is 100 (1 - accuracy), in percent."""
         found = {}
         for key, trial in self.replicates.items():
-            sums = (trial.row.get(split) or {}) if trial.status == "finished" else {}
+            sums = (trial.row.get(split) or {}) if trial.row and trial.status == "finished" else {}
             value = sums.get("accuracy" if metric == "error" else metric)
             if value is not None:
                 found[key] = 100 * (1 - value) if metric == "error" else value

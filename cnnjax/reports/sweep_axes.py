@@ -37,7 +37,7 @@ def numeric_axis(ax: Axes, values: Sequence[float]) -> None:
         ax.xaxis.set_minor_locator(NullLocator())
     low, high = scaled(ax, [ordered[0], ordered[-1]])
     margin = 0.05 * (high - low) or 0.5
-    ax.set_xlim(unscaled(ax, [low - margin, high + margin]))
+    ax.set_xlim(*unscaled(ax, [low - margin, high + margin]))
 
 
 def category_axis(ax: Axes, values: Sequence[Any]) -> None:
@@ -64,9 +64,11 @@ def error_axis(ax: Axes, samples: Sequence[Sequence[float]]) -> None:
         return
     room = 0.5 * (high - low)
     pad = 0.12 * (high - low) or 0.1 * high or 0.5
-    summaries = [summary for summary in map(summary_of, samples) if summary.low is not None]
-    bottom = max(min([low, *(summary.low for summary in summaries)]), low - room) - pad
-    top = min(max([high, *(summary.high for summary in summaries)]), high + room) + pad
+    summaries = list(map(summary_of, samples))
+    lows = [summary.low for summary in summaries if summary.low is not None]
+    highs = [summary.high for summary in summaries if summary.high is not None]
+    bottom = max(min([low, *lows]), low - room) - pad
+    top = min(max([high, *highs]), high + room) + pad
     ax.set_ylim(bottom if bottom > 0 else -0.1 * pad, top)
 
 

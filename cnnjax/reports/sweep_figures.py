@@ -115,8 +115,9 @@ def _draw_numeric(ax: Axes, values: Sequence[float], lines: Sequence[_Line]) -> 
     bottom = ax.get_ylim()[0]
     for line in lines:
         _draw_trials(ax, positions, width, line)
-        found = sorted(zip(values, line.summaries, strict=True), key=lambda pair: pair[0])
-        found = [(value, summary) for value, summary in found if summary.count]
+        every = sorted(zip(values, line.summaries, strict=True), key=lambda pair: pair[0])
+        # A summary is Any where the numbers asked of it are known to be there.
+        found: list[tuple[float, Any]] = [(value, s) for value, s in every if s.count]
         known = [(value, summary) for value, summary in found if summary.low is not None]
         # A line through a random search would only zigzag.
         joined = known or len(found) <= sweep_axes.MOST_TICKS
@@ -142,7 +143,8 @@ def _draw_categories(ax: Axes, values: Sequence[Any], lines: Sequence[_Line]) ->
     for index, line in enumerate(lines):
         positions = np.arange(len(values)) + width * (index - (len(lines) - 1) / 2)
         _draw_trials(ax, positions, min(0.7 * width, 0.3), line)
-        found = [(x, s) for x, s in zip(positions, line.summaries, strict=True) if s.count]
+        every = zip(positions, line.summaries, strict=True)
+        found: list[tuple[float, Any]] = [(x, s) for x, s in every if s.count]
         ax.plot(
             [x for x, _ in found], [summary.mean for _, summary in found], "D",
             color=line.color, label=line.label, markersize=6, zorder=3,
@@ -164,7 +166,7 @@ def _draw_trials(ax: Axes, positions: np.ndarray, width: float, line: _Line) -> 
         _mark_diverged(ax, x, line.color)
 
 
-def _error_bars(ax: Axes, found: Sequence[tuple[float, Summary]], color: str) -> None:
+def _error_bars(ax: Axes, found: Sequence[tuple[float, Any]], color: str) -> None:
     ax.errorbar(
         [x for x, _ in found], [summary.mean for _, summary in found],
         [summary.high - summary.mean for _, summary in found],
@@ -172,7 +174,7 @@ def _error_bars(ax: Axes, found: Sequence[tuple[float, Summary]], color: str) ->
     )  # fmt: skip
 
 
-def _mark_diverged(ax: Axes, x: Sequence[float], color: str) -> None:
+def _mark_diverged(ax: Axes, x: Sequence[float] | np.ndarray, color: str) -> None:
     """Crosses at the top edge, whatever the limits."""
     ax.plot(
         x, np.full(len(x), 0.975), "x", color=color, markersize=6, zorder=3,

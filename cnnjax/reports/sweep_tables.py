@@ -24,7 +24,7 @@ def csv_table(results: SweepResults) -> str:
     """
     lines = []
     for setting in results.settings:
-        line = {path: as_text(value) for path, value in setting.values.items()}
+        line: dict[str, Any] = {path: as_text(value) for path, value in setting.values.items()}
         for split, metric in _METRICS:
             summary = summary_of(list(setting.measured(split, metric).values()))
             for name, field in _STATISTICS.items():
@@ -115,11 +115,11 @@ def _comparison(results: SweepResults, setting: Group, error: Summary) -> str:
 
 def _best(settings: Sequence[Group]) -> list[Group]:
     """The settings of the lowest mean test error, where there is a choice."""
-    measured = [setting for setting in settings if setting.error.mean is not None]
+    measured = [(s, s.error.mean) for s in settings if s.error.mean is not None]
     if len(measured) < 2:
         return []
-    least = min(setting.error.mean for setting in measured)
-    return [s for s in measured if math.isclose(s.error.mean, least, abs_tol=1e-9)]
+    least = min(mean for _, mean in measured)
+    return [setting for setting, mean in measured if math.isclose(mean, least, abs_tol=1e-9)]
 
 
 def _notes(results: SweepResults) -> list[str]:
@@ -153,7 +153,8 @@ def _notes(results: SweepResults) -> list[str]:
 
 def _lost(trial: Replicate) -> str:
     changes = described(trial.changes) or "no changes"
-    message = f": {escape(trial.row['message'])}" if trial.row.get("message") else ""
+    row = trial.row or {}
+    message = f": {escape(row['message'])}" if row.get("message") else ""
     return f"Trial {trial.number} ({escape(changes)}) {trial.status}{message}"
 
 

@@ -2,7 +2,7 @@
 
 import functools
 import hashlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ _QUICK_OPTIONS = {"xla_backend_optimization_level": 1}
 
 
 @functools.cache
-def compiler_options() -> Mapping[str, str] | None:
+def compiler_options() -> dict[str, Any] | None:
     """The options for the default backend, or None where there are none or it knows them not."""
     if jax.default_backend() != "cpu":
         return None
@@ -74,7 +74,9 @@ def fingerprint(function: Callable, *arguments: Any) -> str:
     device = jax.devices()[0]
     parts = (
         jax.jit(function).lower(*arguments).as_text(),
-        jax.__version__, jaxlib.__version__, device.platform, device.device_kind,
+        jax.__version__,
+        jaxlib.__version__,  # pyright: ignore[reportPrivateImportUsage]
+        device.platform, device.device_kind,
         str(compiler_options()),
     )  # fmt: skip
     return hashlib.sha256("\n".join(parts).encode()).hexdigest()

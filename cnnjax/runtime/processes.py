@@ -20,7 +20,7 @@ import jax
 import numpy as np
 from jax.experimental import multihost_utils
 
-from cnnjax.errors import UserError, reason, system_reason
+from cnnjax.errors import ArgumentError, UserError, reason, system_reason
 
 _AUTO = "auto"
 _CONNECT_SECONDS = 300
@@ -48,7 +48,7 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
         return
     if coordinator == _AUTO:
         if num_processes is not None or process_id is not None:
-            raise UserError("--coordinator=auto finds --num_processes and --process_id itself")
+            raise ArgumentError("coordinator", _AUTO, "finds num_processes and process_id itself")
         address = {}
     else:
         host, port = _address(coordinator, num_processes, process_id)
@@ -70,12 +70,13 @@ def join(coordinator: str | None, num_processes: int | None, process_id: int | N
             shutdown_timeout_seconds=_SHUTDOWN_SECONDS,
         )
     except (KeyError, OSError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"--coordinator={coordinator}: {reason(error)}"
-            if address
-            else f"--coordinator=auto: jax finds no cluster here ({reason(error)}); name "
-            f"--coordinator=HOST:PORT, --num_processes=N and --process_id=I"
-        ) from None
+        what = reason(error)
+        if not address:
+            what = (
+                f"jax finds no cluster here ({what}); name coordinator=HOST:PORT, num_processes=N "
+                f"and process_id=I"
+            )
+        raise ArgumentError("coordinator", coordinator, what) from None
 
 
 def several() -> bool:
@@ -116,7 +117,7 @@ def leader_first(function: Callable[[], Result]) -> Result:
     """
     if not several():
         return function()
-    result = None
+    result: Any = None
     for turn in (True, False):
         message = ""
         if is_leader() is turn:
@@ -133,6 +134,7 @@ def from_leader(function: Callable[[], Result]) -> Result:
     """
     if not several():
         return function()
+    result: Any
     result, message = _attempt(function) if is_leader() else (None, "")
     _share(message)
     content = json.dumps(result).encode()
@@ -175,7 +177,7 @@ def arrays_from_leader(tree: Any) -> Any:
     return jax.tree.map(restored, shared, host)
 
 
-def _attempt(function: Callable[[], Result]) -> tuple[Result | None, str]:
+def _attempt(function: Callable[[], Any]) -> tuple[Any, str]:
     """Its result, or what went wrong."""
     try:
         return function(), ""
@@ -200,23 +202,24 @@ def _address(
     coordinator: str | None, num_processes: int | None, process_id: int | None
 ) -> tuple[str, int]:
     given = {
-        "--coordinator=HOST:PORT": coordinator,
-        "--num_processes=N": num_processes,
-        "--process_id=I": process_id,
+        "coordinator=HOST:PORT": coordinator,
+        "num_processes=N": num_processes,
+        "process_id=I": process_id,
     }
-    missing = [flag for flag, value in given.items() if value is None]
-    if missing:
-        raise UserError(f"{' and '.join(missing)}: missing; the three flags go together")
+    if coordinator is None or num_processes is None or process_id is None:
+        missing = [flag for flag, value in given.items() if value is None]
+        raise UserError(f"{' and '.join(missing)}: missing; the three go together")
     if num_processes < 1:
-        raise UserError(f"--num_processes={num_processes}: must be at least 1")
+        raise ArgumentError("num_processes", num_processes, "must be at least 1")
     if not 0 <= process_id < num_processes:
-        raise UserError(
-            f"--process_id={process_id}: must be from 0 to {num_processes - 1} with "
-            f"--num_processes={num_processes}"
+        raise ArgumentError(
+            "process_id",
+            process_id,
+            f"must be from 0 to {num_processes - 1} with num_processes={num_processes}",
         )
     host, colon, port = coordinator.rpartition(":")
     if not (host and colon and port.isdecimal() and 0 < int(port) < 2**16):
-        raise UserError(f"--coordinator={coordinator}: must be HOST:PORT, or auto")
+        raise ArgumentError("coordinator", coordinator, "must be HOST:PORT, or auto")
     return host.strip("[]"), int(port)
 
 
@@ -226,10 +229,8 @@ def _require_free(port: int) -> None:
         with socket.create_server(("", port)):
             pass
     except OSError as error:
-        raise UserError(
-            f"--coordinator: port {port} cannot be used here ({os.strerror(error.errno)}); "
-            f"name another"
-        ) from None
+        what = f"the port cannot be used here ({os.strerror(error.errno or 0)}); name another"
+        raise ArgumentError("coordinator", f"HOST:{port}", what) from None
 
 
 def _wait_for(host: str, port: int) -> None:
@@ -241,8 +242,9 @@ def _wait_for(host: str, port: int) -> None:
             return
         except OSError as error:
             if time.monotonic() > deadline:
-                raise UserError(
-                    f"--coordinator={host}:{port}: no answer in {_CONNECT_SECONDS} s "
-                    f"({system_reason(error)}); is process 0 running there?"
-                ) from None
+                what = (
+                    f"no answer in {_CONNECT_SECONDS} s ({system_reason(error)}); is process 0 "
+                    f"running there?"
+                )
+                raise ArgumentError("coordinator", f"{host}:{port}", what) from None
             time.sleep(0.1)

@@ -35,7 +35,8 @@ def axis(path: str, values: Iterable[Any]) -> Sweep:
     Raises:
         UserError: no values, a value twice, or something that is not an ordered list of values.
     """
-    if isinstance(values, str | dict | set | frozenset) or not isinstance(values, Iterable):
+    given: Any = values  # people write other things
+    if isinstance(given, str | dict | set | frozenset) or not isinstance(given, Iterable):
         raise UserError(f"the values of {path} are {values!r}; they must be a list or a range")
     values = list(itertools.islice(values, MOST_TRIALS + 1))
     if not values:
@@ -97,7 +98,7 @@ def subsample(sweep: Sweep, count: int, seed: int = 0) -> Sweep:
     if not 0 <= seed < 2**32:
         raise UserError(f"the seed of a subsample is {seed}; it must be from 0 to {2**32 - 1}")
     drawn = np.random.RandomState(seed).choice(len(sweep), count, replace=False)
-    return tuple(sweep[i] for i in sorted(drawn))
+    return tuple(sweep[i] for i in sorted(map(int, drawn)))
 
 
 def grid(axes: Mapping[str, Iterable[Any]] | None = None, **more: Iterable[Any]) -> Sweep:
@@ -138,7 +139,8 @@ def _distinct(trials: Iterable[Changes]) -> Sweep:
 
     Values are compared as text, since ``override`` takes 3 and "3" for the same integer.
     """
-    sweep, seen = tuple(trials), set()
+    sweep = tuple(trials)
+    seen: set[frozenset[tuple[str, str]]] = set()
     if not sweep:
         raise UserError("a sweep without trials; it needs at least one")
     for changes in sweep:

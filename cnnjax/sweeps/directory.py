@@ -12,7 +12,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, ClassVar
 
-from cnnjax.errors import UserError
 from cnnjax.experiment.directory import Directory
 from cnnjax.runtime.durable import write_json, write_text
 
@@ -45,30 +44,19 @@ class SweepDirectory(Directory):
         Raises:
             UserError: it holds other files, or another sweep, or the same on other data.
         """
-        if self.path.is_file():
-            raise UserError(f"--workdir={self.path}: is a file; name a folder")
-        if not (self.path / DESCRIPTION).exists():
-            others = self.path.exists() and sorted(
-                path.name for path in self.path.iterdir() if path.name != ".lock"
-            )
-            if others:
-                raise UserError(
-                    f"--workdir={self.path}: holds files but no sweep ({DESCRIPTION} is missing; "
-                    f"there is {others[0]}); name an empty or a new folder"
-                )
+        if not self.is_used(DESCRIPTION, "sweep"):
             return
         stored, ours = self.read(DESCRIPTION), json.loads(json.dumps(description))
         for part, word in _SAME.items():
             if stored[part] != ours[part]:
-                raise UserError(
-                    f"--workdir={self.path}: holds a sweep with another {word}; name another "
-                    f"folder, or repeat that sweep: --sweep={' --sweep='.join(stored['sweep'])}"
+                raise self.refused(
+                    f"holds a sweep with another {word}; name another folder, or repeat that "
+                    f"sweep: {' '.join(stored['sweep'])}"
                 )
         if stored["data"] != ours["data"]:
-            raise UserError(
-                f"--workdir={self.path}: holds a sweep on other data or from other weights "
-                f"(SHA-256 {ours['data']} now and {stored['data']} there); give it the same, or "
-                f"name another folder"
+            raise self.refused(
+                f"holds a sweep on other data or from other weights (SHA-256 {ours['data']} now "
+                f"and {stored['data']} there); give it the same, or name another folder"
             )
 
     def begin(

@@ -74,7 +74,7 @@ def on_ray(prepare: Callable[[], None]) -> Engine:
         UserError: Ray is not installed.
     """
     try:
-        import ray
+        import ray  # pyright: ignore[reportMissingImports]
     except ImportError:
         raise UserError(
             "--engine=ray needs Ray, which is not installed: pip install -e '.[ray]'"

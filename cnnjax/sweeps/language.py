@@ -72,7 +72,9 @@ def _sweep(text: str, names: Mapping[str, Sweep]) -> Sweep:
             f"{text!r} has a ';' outside of brackets; combine sweeps by product(X; Y), "
             "zip(X; Y) or chain(X; Y), or in several flags"
         )
-    head, mark = re.match(r"([^=(]*)(.?)", text, re.DOTALL).groups()
+    parts = re.match(r"([^=(]*)(.?)", text, re.DOTALL)
+    assert parts is not None  # both may be empty
+    head, mark = parts.groups()
     if mark == "=":
         path = head.strip().removeprefix("config.")
         if not path:

@@ -3,18 +3,21 @@
 import dataclasses
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from types import ModuleType
 from typing import Any
 
 from cnnjax import config as configuration
+from cnnjax.config import Config
 from cnnjax.data.dataset import checksum
 from cnnjax.errors import UserError
-from cnnjax.experiment.run import Places
+from cnnjax.experiment.places import Execution, Places
+from cnnjax.experiment.provenance import provenance
+from cnnjax.experiment.record import Experiment
+from cnnjax.sweeps.chunks import Together
 from cnnjax.sweeps.directory import SweepDirectory, default_path
 from cnnjax.sweeps.engines import Engine
-from cnnjax.sweeps.jobs import Job, open_bench, provenance
+from cnnjax.sweeps.jobs import Job, open_data
 from cnnjax.sweeps.rows import Row, Say, carry_out, counted
-from cnnjax.sweeps.trials import Trial, groups, label_of, shared
+from cnnjax.sweeps.trials import Trial, groups, label_of
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,8 +25,7 @@ class Request:
     """A sweep as it was asked for.
 
     Attributes:
-        experiment: its name.
-        module: its module.
+        experiment: whose configurations they are.
         config: the configuration that every trial starts from.
         trials: of the sweep.
         baseline: values of the setting that the others are compared with, if one is named.
@@ -31,9 +33,8 @@ class Request:
         argv: of the command line.
     """
 
-    experiment: str
-    module: ModuleType
-    config: Any
+    experiment: Experiment
+    config: Config
     trials: Sequence[Trial]
     baseline: Mapping[str, Any] | None = None
     texts: Sequence[str] = ()
@@ -42,7 +43,7 @@ class Request:
     def description(self) -> dict[str, Any]:
         """The content of sweep.json, but for the data's checksums."""
         return {
-            "experiment": self.experiment,
+            "experiment": self.experiment.name,
             "sweep": list(self.texts),
             "config": configuration.to_dict(self.config),
             "trials": [dict(trial.changes) for trial in self.trials],
@@ -53,7 +54,7 @@ class Request:
 
     def default_path(self) -> Path:
         """Where the sweep lies unless told otherwise."""
-        return default_path(self.experiment, self.description())
+        return default_path(self.experiment.name, self.description())
 
 
 def plan_text(trials: Sequence[Trial]) -> str:
@@ -71,9 +72,9 @@ def run_sweep(
     places: Places,
     engine: Engine,
     *,
+    execution: Execution | None = None,
     job_size: int | None = None,
-    together: bool | None = None,
-    at_once: int | None = None,
+    together: Together | None = None,
     say: Say = print,
 ) -> list[Row]:
     """Train the trials that have no row yet, and write the report of all.
@@ -82,8 +83,9 @@ def run_sweep(
         request: what to run.
         places: where; ``workdir`` is the sweep's folder.
         engine: who trains.
+        execution: on which devices.
         job_size: trials in a job; by default all that share a program.
-        together, at_once: as in :class:`~cnnjax.sweeps.outcomes.Trainer`.
+        together: whether trials are trained in one program.
         say: receives lines for the user.
 
     Returns:
@@ -93,58 +95,48 @@ def run_sweep(
         UserError: anything wrong with data, configurations or folder; nothing has run then.
     """
     directory = SweepDirectory(places.workdir)
-    description = request.description() | {"data": _check_trials(request, places, say)}
+    whole = [
+        Job(
+            request.experiment.module,
+            tuple(group),
+            places,
+            (execution or Execution()).parallel,
+            together or Together(),
+        )
+        for group in groups(request.trials)
+    ]
+    jobs, checksums = _check(whole, say)
 
     def train(trials: Sequence[Trial]) -> Iterator[Row]:
-        return engine(_jobs(request, places, trials, job_size, together, at_once))
+        return engine([part for job in jobs for part in job.parts(trials, job_size)])
 
-    own = getattr(request.module, "report", None)
-    return carry_out(directory, description, request.trials, train, say, own)
+    description = request.description() | {"data": checksums}
+    return carry_out(directory, description, request.trials, train, say, request.experiment.report)
 
 
-def _check_trials(request: Request, places: Places, say: Say) -> dict[str, str]:
-    """Open every program's data and task and every trial's fold; checksums of data and weights.
+def _check(jobs: Sequence[Job], say: Say) -> tuple[list[Job], dict[str, str]]:
+    """Open every program's data and task and every trial's fold, before anything runs.
 
-    Whatever a user got wrong is found here, before anything runs.
+    Whatever a user got wrong is found here.
+
+    Returns:
+        The jobs, with the rows that their trials are trained on; checksums of data and weights.
     """
-    checksums: dict[str, str] = {}
-    for group in groups(request.trials):
-        config = shared(group[0].config)
-        dataset, trainer = open_bench(request.module.__name__, config, places)
-        for trial in group:
+    checked, checksums = [], {}
+    for job in jobs:
+        dataset, trainer = open_data(job)
+        for trial in job.trials:
             try:
                 trainer.rows(trial.config)
             except UserError as error:
                 raise UserError(
                     f"trial {trial.number} ({label_of(trial.changes)}): {error}"
                 ) from None
-        if config.dataset not in checksums:
+        if dataset.name not in checksums:
             say(dataset.describe())
-            checksums[config.dataset] = dataset.provenance["sha256"]
-        if trainer.initial:
-            given = (trainer.initial[path] for path in sorted(trainer.initial))
-            checksums[f"initial weights of trial {group[0].number}"] = checksum(*given)
-    return checksums
-
-
-def _jobs(
-    request: Request,
-    places: Places,
-    trials: Sequence[Trial],
-    size: int | None,
-    together: bool | None,
-    at_once: int | None,
-) -> list[Job]:
-    module = request.module.__name__
-    return [
-        Job(
-            request.experiment,
-            module,
-            tuple(group[first : first + (size or len(group))]),
-            places,
-            together,
-            at_once,
-        )
-        for group in groups(trials)
-        for first in range(0, len(group), size or len(group))
-    ]
+            checksums[dataset.name] = dataset.provenance["sha256"]
+        if initial := trainer.initial:
+            given = checksum(*(initial[path] for path in sorted(initial)))
+            checksums[f"initial weights of trial {job.trials[0].number}"] = given
+        checked.append(dataclasses.replace(job, trained_rows=trainer.trained_rows))
+    return checked, checksums

@@ -7,25 +7,22 @@ from pathlib import Path
 from typing import Any
 
 from cnnjax import config as configuration
+from cnnjax.config import Replication
 from cnnjax.data.dataset import Split, checksum
+from cnnjax.experiment.provenance import provenance
+from cnnjax.experiment.trial import Trainer
 from cnnjax.sweeps.axes import Changes, Sweep
+from cnnjax.sweeps.chunks import Together
 from cnnjax.sweeps.directory import SweepDirectory
-from cnnjax.sweeps.jobs import provenance, train_rows
-from cnnjax.sweeps.outcomes import Trainer
+from cnnjax.sweeps.jobs import train_rows
 from cnnjax.sweeps.rows import Row, carry_out
 from cnnjax.sweeps.trials import trials_of
 from cnnjax.training import Devices, Plan, Task
 
 
 @dataclasses.dataclass(frozen=True)
-class _Config:
+class _Config(Replication):
     """What the trials of one task may vary."""
-
-    hparams: Any
-    seed: int = configuration.setting(0, "of weights, order and dropout", minimum=0, below=2**32)
-    fold: int | None = configuration.setting(None, "of a cross-validation", minimum=0)
-    folds: int = configuration.setting(10, "of a cross-validation", minimum=2)
-    fold_seed: int = configuration.setting(0, "of the folds", minimum=0, below=2**32)
 
 
 def run(
@@ -55,7 +52,8 @@ def run(
         folder: where rows, tables and pictures go; trials with a row there are not run again.  By
             default nothing is written.
         devices: where; by default all devices there are.
-        together, at_once: as in :class:`~cnnjax.sweeps.outcomes.Trainer`.
+        together: in one program, as :class:`~cnnjax.sweeps.chunks.Together` has it.
+        at_once: how many; as there.
         say: receives a line for every row, where there is a folder.
 
     Returns:
@@ -66,12 +64,13 @@ def run(
         UserError: a field or a fold that does not exist, a value that it cannot have, or a folder
             that holds something else.
     """
-    base = _Config(hparams, plan.seed, folds=folds)
+    base = _Config(hparams=hparams, seed=plan.seed, folds=folds)
     trials = trials_of(base, tuple(map(_with_paths, sweep)))
-    trainer = Trainer(task, splits, plan, devices or Devices(), together=together, at_once=at_once)
-    for trial in trials:
-        trainer.rows(trial.config)  # refuses folds that do not exist
-    train = functools.partial(train_rows, trainer)
+    configs = [trial.config for trial in trials]
+    trainer = Trainer(task, splits, plan, devices or Devices(), configs=configs)
+    for config in configs:
+        trainer.rows(config)  # refuses folds that do not exist
+    train = functools.partial(train_rows, trainer, together=Together(together, at_once))
     if folder is None:
         return list(train(trials))
     description = {

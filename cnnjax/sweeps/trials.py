@@ -3,10 +3,11 @@
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
 from cnnjax import config as configuration
+from cnnjax.config import Config
 from cnnjax.errors import UserError
 from cnnjax.sweeps.axes import Changes, Sweep
 
@@ -23,7 +24,7 @@ class Trial:
 
     number: int
     changes: Mapping[str, Any]
-    config: Any
+    config: Config
 
     @property
     def id(self) -> str:
@@ -32,14 +33,19 @@ class Trial:
         return hashlib.sha256(text.encode()).hexdigest()[:12]
 
 
-def trials_of(config: Any, sweep: Sweep) -> list[Trial]:
+def trials_of(config: Config, sweep: Sweep, given: Collection[str] = ()) -> list[Trial]:
     """The trials of ``sweep`` from the configuration ``config``.
 
+    Args:
+        config: what all start from.
+        sweep: what each changes.
+        given: paths of settings of ``config`` that were asked for, which follow no choice.
+
     Raises:
-        UserError: a field that does not exist, a value that it cannot have, or two trials that
-            are the same.
+        UserError: a field that does not exist, a value that it cannot have or that has no effect,
+            or two trials that are the same.
     """
-    trials = [_trial(config, number, changes) for number, changes in enumerate(sweep)]
+    trials = [_trial(config, number, changes, given) for number, changes in enumerate(sweep)]
     first: dict[str, int] = {}
     for trial in trials:
         if (other := first.setdefault(trial.id, trial.number)) != trial.number:
@@ -50,8 +56,9 @@ def trials_of(config: Any, sweep: Sweep) -> list[Trial]:
     return trials
 
 
-def _trial(config: Any, number: int, changes: Changes) -> Trial:
-    changed = configuration.override(config, changes)
+def _trial(config: Config, number: int, changes: Changes, given: Collection[str]) -> Trial:
+    changed = configuration.override(config, changes, keep=given)
+    configuration.require_effect(changed, changes)
     leaves = configuration.settings(changed)
     return Trial(number, {path: leaves[path].value for path in changes}, changed)
 
@@ -69,7 +76,7 @@ def groups(trials: Iterable[Trial]) -> list[list[Trial]]:
     return list(found.values())
 
 
-def shared(config: Any) -> Any:
+def shared(config: Config) -> Config:
     """What ``config`` has in common with all that its program can train.
 
     That is the configuration with ``seed``, the number of the fold and the numbers under

@@ -5,18 +5,24 @@ jitted on one device, jitted with a sharded batch, put under ``shard_map`` or ``
 vmapped over trials, always the same function.
 """
 
+from cnnjax.training import schedules
 from cnnjax.training.devices import Devices
 from cnnjax.training.evaluation import evaluator, measure, predict
-from cnnjax.training.loop import Fitted, Programs, fit
+from cnnjax.training.loop import Fitted, fit
+from cnnjax.training.observer import Diverged, Interrupted, Observer
 from cnnjax.training.plan import Plan
+from cnnjax.training.programs import Programs
 from cnnjax.training.sparse.lookup import Lookup
 from cnnjax.training.step import TrainState, calibrate, init_state, stream, train_step
 from cnnjax.training.task import Task, cross_entropy, squared_error
 
 __all__ = [
     "Devices",
+    "Diverged",
     "Fitted",
+    "Interrupted",
     "Lookup",
+    "Observer",
     "Plan",
     "Programs",
     "Task",
@@ -28,6 +34,7 @@ __all__ = [
     "init_state",
     "measure",
     "predict",
+    "schedules",
     "squared_error",
     "stream",
     "train_step",

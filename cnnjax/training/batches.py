@@ -1,4 +1,4 @@
-"""The batches of every epoch, and of what size their programs are."""
+"""The batches of every epoch, and the bucket that each one's program is compiled for."""
 
 import functools
 from collections.abc import Callable, Sequence
@@ -8,6 +8,7 @@ import jax
 import numpy as np
 
 from cnnjax.data.order import bucketed_rows, epoch_rows
+from cnnjax.errors import UserError
 from cnnjax.runtime.compilation import jit
 from cnnjax.training.devices import Devices
 from cnnjax.training.plan import Plan
@@ -18,48 +19,70 @@ from cnnjax.training.task import Task
 
 
 class Batches:
-    """Which examples each batch of an epoch has: a function of the plan's seed and the epoch.
+    """Which examples each batch of an epoch has: a function of plan, data and epoch alone.
 
-    Where a task looks rows up and steps are single calls, the examples of a batch are of the same
-    class of lengths, and it has the first of a few sizes that fits it: a batch of short sentences
-    is little work.  In one program of many steps all have the same shape, so there the batches are
-    any examples in whole length.
+    It is the same on every platform and in every way to run the steps.  Where a task looks rows
+    up, a batch also has the first of a few buckets that fits it, whose program is compiled for
+    inputs so long: a batch of short sentences is little work.
 
     Args:
         task: what is learned.
         inputs: stored inputs of the training split [N, ...].
-        plan: batch size, seed, and whether batches are composed anew.
+        plan: batch size, seed, and how batches are composed.
         devices: where.
+
+    Attributes:
+        steps: S, batches in an epoch.
+
+    Raises:
+        UserError: batches by length of inputs that have none.
     """
 
-    def __init__(self, task: Task, inputs: np.ndarray, plan: Plan, devices: Devices):
+    def __init__(self, task: Task, inputs: Any, plan: Plan, devices: Devices):
         self._seed, self._regroup = np.uint32(plan.seed), plan.regroup
         self._count = len(inputs)
         batch_size = min(plan.batch_size, self._count)
+        self.steps = -(-self._count // batch_size)
         self._shape = {"batch_size": batch_size, "width": devices.width(batch_size)}
-        self._bucket_of_example = np.zeros(self._count, np.int32)
-        self._sizes: tuple[Bucket, ...] = ()
-        if task.lookup and not devices.one_program:
+        self._of_example = length_classes(task, inputs, plan)
+        self._buckets: tuple[Bucket, ...] = ()
+        if task.lookup:
             self._inputs, self._needed = inputs, lookup.columns(task.lookup, inputs)
-            self._sizes = length_buckets(inputs, self._needed, batch_size)
-            lengths = [size.columns for size in self._sizes]
-            self._bucket_of_example = np.searchsorted(lengths, self._needed).astype(np.int32)
+            self._buckets = length_buckets(inputs, self._needed, batch_size)
 
-    def batches(self, epoch: int) -> tuple[jax.Array, jax.Array, Sequence[Bucket | None]]:
-        """Rows int32[S, W] and weights float32[S, W] of ``epoch``, and the size of every batch."""
-        any_rows, alike = _programs()
+    def epoch(self, epoch: int) -> tuple[jax.Array, jax.Array, Sequence[Bucket | None]]:
+        """Rows int32[S, W] and weights float32[S, W] of ``epoch``, and every batch's bucket."""
+        any_rows, bucketed = _programs()
         at = self._seed, np.int32(epoch)
-        if self._regroup and not self._sizes:
+        if self._of_example is None:
             rows, weights = any_rows(*at, count=self._count, **self._shape)
         else:
-            rows, weights = alike(
-                *at, self._bucket_of_example, regroup=self._regroup, **self._shape
-            )
-        if not self._sizes:
-            return rows, weights, [None] * len(rows)
+            rows, weights = bucketed(*at, self._of_example, regroup=self._regroup, **self._shape)
+        if not self._buckets:
+            return rows, weights, [None] * self.steps
         batches = zip(np.asarray(rows), np.asarray(weights), strict=True)
-        sizes = buckets_of(self._inputs, self._needed, batches, self._sizes)
-        return rows, weights, sizes
+        return rows, weights, buckets_of(self._inputs, self._needed, batches, self._buckets)
+
+
+def length_classes(task: Task, inputs: Any, plan: Plan) -> np.ndarray | None:
+    """The class of examples that each of ``inputs`` [N, ...] shares batches with.
+
+    Returns:
+        int32[N]; None where every batch is of any examples, drawn anew in every epoch.
+
+    Raises:
+        UserError: batches by length of inputs that have none.
+    """
+    if plan.batches == "any":
+        return None if plan.regroup else np.zeros(len(inputs), np.int32)
+    if not task.lookup:
+        raise UserError(
+            "plan.batches is 'by_length', but the task looks nothing up (task.lookup is None), so "
+            "its inputs have no lengths; take batches='any'"
+        )
+    needed = lookup.columns(task.lookup, inputs)
+    buckets = length_buckets(inputs, needed, min(plan.batch_size, len(inputs)))
+    return np.searchsorted([bucket.columns for bucket in buckets], needed).astype(np.int32)
 
 
 @functools.cache
@@ -68,7 +91,7 @@ def _programs() -> tuple[Callable[..., Any], Callable[..., Any]]:
     shape = ("batch_size", "width")
     return (
         jit(_any_rows, seldom=True, static_argnames=("count", *shape)),
-        jit(_alike_rows, seldom=True, static_argnames=("regroup", *shape)),
+        jit(_bucketed_rows, seldom=True, static_argnames=("regroup", *shape)),
     )
 
 
@@ -76,7 +99,7 @@ def _any_rows(seed: jax.Array, epoch: jax.Array, **sizes: int) -> tuple[jax.Arra
     return epoch_rows(stream(seed, "order"), epoch, **sizes)
 
 
-def _alike_rows(
-    seed: jax.Array, epoch: jax.Array, buckets: jax.Array, **settings: int
+def _bucketed_rows(
+    seed: jax.Array, epoch: jax.Array, buckets: jax.Array, **settings: Any
 ) -> tuple[jax.Array, jax.Array]:
     return bucketed_rows(stream(seed, "order"), epoch, buckets, **settings)

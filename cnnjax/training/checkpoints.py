@@ -64,9 +64,10 @@ class Checkpoints:
         arguments = ocp.args.Composite(
             tree=ocp.args.StandardSave(jax.device_get(tree)), meta=ocp.args.JsonSave(dict(meta))
         )
-        if not self._open().save(step, args=arguments):
+        manager = self._open()
+        if not manager.save(step, args=arguments):
             raise RuntimeError(f"{self.directory}: step {step} is not later than what is there")
-        self._manager.wait_until_finished()
+        manager.wait_until_finished()
         _write_durably(self._manifest(step), checksums(self.directory / str(step)))
         for manifest in self.directory.glob("*.sha256"):
             if not (self.directory / manifest.stem).is_dir():
@@ -106,7 +107,7 @@ class Checkpoints:
         if good is None and (len(steps) > 1 or any(map(self._has_manifest, steps))):
             raise UserError(
                 f"{self.directory}: no checkpoint is undamaged; restore it from a copy, or "
-                f"start over in another --workdir"
+                f"start over in another folder"
             )
         # A kill between Orbax's rename and our checksums leaves a step without them.
         for step in steps:

@@ -35,7 +35,7 @@ def scale_by_curvature(damping: float | jax.Array = 0.02) -> optax.GradientTrans
     def init(params: Any) -> CurvatureState:
         return CurvatureState(jax.tree.map(jnp.zeros_like, params))
 
-    def update(updates: Any, state: CurvatureState, params: Any = None):
+    def update(updates: Any, state: Any, params: Any = None):
         del params
         scaled = jax.tree.map(lambda g, h: g / (damping + h), updates, state.curvature)
         return scaled, state
@@ -45,7 +45,7 @@ def scale_by_curvature(damping: float | jax.Array = 0.02) -> optax.GradientTrans
 
 def calibration(
     outputs: Outputs,
-    losses: Callable[[jax.Array, jax.Array, Any], jax.Array],
+    losses: Callable[..., jax.Array],
     draws: int | None = 1,
 ) -> Callable[..., Any]:
     """A task's ``calibrate``: measure the curvature and put it into the optimiser's state.

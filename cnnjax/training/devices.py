@@ -9,7 +9,7 @@ import numpy as np
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
-from cnnjax.errors import UserError
+from cnnjax.errors import ArgumentError
 from cnnjax.runtime import processes
 from cnnjax.runtime.compilation import jit
 
@@ -27,7 +27,7 @@ class Devices:
     """Where a program runs, and how a batch is divided.
 
     Args:
-        way: ``"single"``: one device; ``"sharded"``: jit with the batch sharded over a mesh;
+        parallel: ``"single"``: one device; ``"sharded"``: jit with the batch sharded over a mesh;
             ``"shard_map"`` and ``"pmap"``: the same step inside these transformations;
             ``"auto"``: sharded where there is more than one device, else single.
         devices: by default all, those of other processes included; each of several processes
@@ -41,24 +41,22 @@ class Devices:
 
     def __init__(
         self,
-        way: str = "auto",
-        devices: Sequence[jax.Device] | None = None,
+        parallel: str = "auto",
+        devices: Sequence[jax.Device] | None = None,  # pyright: ignore[reportInvalidTypeForm]
         one_program: bool | None = None,
     ):
-        if way not in WAYS:
-            raise UserError(f"--parallel={way}: valid are {', '.join(WAYS)}")
+        if parallel not in WAYS:
+            raise ArgumentError("parallel", parallel, f"valid are {', '.join(WAYS)}")
         devices = list(devices or jax.devices())
-        if processes.several() and way not in ("auto", "sharded"):
-            raise UserError(
-                f"--parallel={way}: runs in one process; several (--coordinator) need sharded"
-            )
-        if way == "auto":
-            way = "sharded" if len(devices) > 1 else "single"
-        self.way = way
-        self.devices = devices[:1] if way == "single" else devices
+        if processes.several() and parallel not in ("auto", "sharded"):
+            raise ArgumentError("parallel", parallel, "runs in one process; several need sharded")
+        if parallel == "auto":
+            parallel = "sharded" if len(devices) > 1 else "single"
+        self.way = parallel
+        self.devices = devices[:1] if parallel == "single" else devices
         if one_program is None:
             one_program = self.platform != "cpu"
-        self.one_program = one_program and way != "pmap"
+        self.one_program = one_program and parallel != "pmap"
         self._mesh = jax.make_mesh(
             (len(self.devices),), (_AXIS,), axis_types=(AxisType.Auto,), devices=self.devices
         )
@@ -86,7 +84,7 @@ class Devices:
         """Arrays [S, W] with their columns divided among the devices, as programs expect them."""
         if self.way == "pmap":
             count = len(self.devices)
-            return jax.tree.map(lambda r: r.reshape(r.shape[0], count, -1), rows)
+            rows = jax.tree.map(lambda r: r.reshape(r.shape[0], count, -1), rows)
         return self._put(rows, self._sharding(None, _AXIS))
 
     def program(self, step: Step, *, grouped: bool = False) -> Callable[..., Any]:
@@ -100,15 +98,15 @@ class Devices:
         program of four has to be compiled, too.
         """
         if self.way == "pmap":
-            # The data axis leads the columns; everything else is broadcast.
+            # The data axis leads the columns and the carry, of which every device has its own.
             once = jax.pmap(
                 functools.partial(step, axis_name=_AXIS),
                 _AXIS,
-                in_axes=(None, None, 1, 1, None),
-                out_axes=None,
+                in_axes=(0, None, 1, 1, None),
                 devices=self.devices,
+                donate_argnums=0,
             )
-            return _loop(once)
+            return self._with_own_carry(_loop(once))
         if self.way == "shard_map":
             spec, columns = PartitionSpec(), PartitionSpec(None, _AXIS)
             step = jax.shard_map(
@@ -128,6 +126,28 @@ class Devices:
             return repeat(lambda carry: step(carry, data, rows, weights, hparams), steps, carry)
 
         return jit(advance, **place)
+
+    def _with_own_carry(self, advance: Callable[..., Any]) -> Callable[..., Any]:
+        """``advance`` on a carry with a leading axis of devices, as ``pmap`` wants it.
+
+        Each keeps its own between steps; before the first and after the last nothing is moved.
+        """
+        replicated, own = PartitionSpec(), PartitionSpec(_AXIS)
+
+        def on_each(change: Callable[[Any], Any], before: Any, after: Any) -> Callable[[Any], Any]:
+            change = functools.partial(jax.tree.map, change)
+            mapped = jax.shard_map(
+                change, mesh=self._mesh, in_specs=(before,), out_specs=after, check_vma=False
+            )
+            return jit(mapped, seldom=True, donate_argnums=0)
+
+        spread = on_each(lambda leaf: leaf[None], replicated, own)
+        gather = on_each(lambda leaf: leaf[0], own, replicated)
+
+        def run(carry: Any, *arguments: Any) -> Any:
+            return gather(advance(spread(carry), *arguments))
+
+        return run
 
     def apply(self, function: Callable[[Any, Any], Any]) -> Callable[..., Any]:
         """``run(params, rows, batch_size) -> arrays``: ``function(params, batch)`` on all rows.

@@ -7,11 +7,12 @@ from typing import Any
 import jax
 import numpy as np
 
+from cnnjax.data.dataset import Split
+from cnnjax.training.calling import Variables
 from cnnjax.training.devices import Devices
 from cnnjax.training.sparse import lookup
 from cnnjax.training.task import Hparams, Task
 
-Examples = Mapping[str, np.ndarray]
 Means = dict[str, float | int]
 
 _BATCH, _SMALLEST_BATCH = 512, 64
@@ -28,18 +29,18 @@ def largest_batch(inputs: Any) -> int:
     return 1 << int(np.log2(np.clip(_BATCH_ELEMENTS / elements, 1, _BATCH)))
 
 
-def predict(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndarray]:
-    """Compile ``(params, inputs [N, ...]) -> logits float32[N, K]``."""
+def predict(task: Task, devices: Devices) -> Callable[[Variables, Any], np.ndarray]:
+    """Compile ``(variables, inputs [N, ...]) -> logits float32[N, K]``."""
     if task.lookup and not devices.one_program:
         return _predict_by_length(task, devices)
     run = devices.apply(task.logits)
-    return lambda params, inputs: run(params, inputs, min(largest_batch(inputs), len(inputs)))
+    return lambda variables, inputs: run(variables, inputs, min(largest_batch(inputs), len(inputs)))
 
 
 def evaluator(
     task: Task, devices: Devices
-) -> Callable[[Any, Hparams, Mapping[str, Examples]], dict[str, tuple[np.ndarray, Means]]]:
-    """Compile ``(params, hparams, splits) -> {split: (logits float32[N, K], means)}``.
+) -> Callable[[Variables, Hparams, Mapping[str, Split]], dict[str, tuple[np.ndarray, Means]]]:
+    """Compile ``(variables, hparams, splits) -> {split: (logits float32[N, K], means)}``.
 
     ``splits`` maps names to "inputs" [N, ...] and "labels" int32[N]; the means are those of
     :func:`measure`.  All splits go through one program: its batch is as large as the smallest of
@@ -50,41 +51,45 @@ def evaluator(
         return _evaluator_by_length(task, devices)
 
     def outcome(
-        variables: tuple[Any, Hparams], examples: dict[str, jax.Array]
+        given: tuple[Variables, Hparams], examples: dict[str, jax.Array]
     ) -> tuple[jax.Array, jax.Array]:
-        params, hparams = variables
-        logits = task.logits(params, examples["inputs"])
+        variables, hparams = given
+        logits = task.logits(variables, examples["inputs"])
         return logits, task.loss(logits, examples["labels"], hparams)
 
     run = devices.apply(outcome)
 
     def evaluate(
-        params: Any, hparams: Hparams, splits: Mapping[str, Examples]
+        variables: Variables, hparams: Hparams, splits: Mapping[str, Split]
     ) -> dict[str, tuple[np.ndarray, Means]]:
         smallest = min(len(examples["labels"]) for examples in splits.values())
         batch_size = min(max(smallest, _SMALLEST_BATCH), _BATCH)
-        variables = devices.replicate((params, jax.tree.map(np.float32, hparams)))
+        given = devices.replicate((variables, jax.tree.map(np.float32, hparams)))
         found = {}
         for split, examples in splits.items():
             rows = {name: examples[name] for name in ("inputs", "labels")}
             most = min(batch_size, largest_batch(examples["inputs"]))
-            logits, losses = run(variables, rows, most)
+            logits, losses = run(given, rows, most)
             found[split] = logits, _means(logits, losses, examples["labels"])
         return found
 
     return evaluate
 
 
-def _predict_by_length(task: Task, devices: Devices) -> Callable[[Any, np.ndarray], np.ndarray]:
+def _predict_by_length(task: Task, devices: Devices) -> Callable[[Variables, Any], np.ndarray]:
     """The same, short inputs before long ones, and with only the rows that a batch looks up."""
 
-    def logits(rows: int, params: Any, inputs: jax.Array) -> jax.Array:
-        return task.logits(*lookup.cut_out(task.lookup, params, inputs, rows))
+    tables = task.lookup
+    assert tables is not None
+
+    def logits(rows: int, variables: Variables, inputs: jax.Array) -> jax.Array:
+        params, ids = lookup.cut_out(tables, variables["params"], inputs, rows)
+        return task.logits({**variables, "params": params}, ids)
 
     program = functools.cache(lambda rows: devices.apply(functools.partial(logits, rows)))
 
-    def run(params: Any, inputs: np.ndarray) -> np.ndarray:
-        needed = lookup.columns(task.lookup, inputs)
+    def run(variables: Variables, inputs: np.ndarray) -> np.ndarray:
+        needed = lookup.columns(tables, inputs)
         order = np.argsort(needed, kind="stable")
         width, found = min(_BATCH, len(inputs)), []
         for first in range(0, len(order), width):
@@ -93,7 +98,7 @@ def _predict_by_length(task: Task, devices: Devices) -> Callable[[Any, np.ndarra
             batch = np.zeros((width, columns), inputs.dtype)
             batch[: len(rows)] = inputs[rows, :columns]
             different = -(-(len(np.unique(batch)) + 1) // _ROW_STEP) * _ROW_STEP
-            found.append(program(different)(params, batch, width)[: len(rows)])
+            found.append(program(different)(variables, batch, width)[: len(rows)])
         return np.concatenate(found)[np.argsort(order)]
 
     return run
@@ -104,9 +109,9 @@ def _evaluator_by_length(task: Task, devices: Devices) -> Callable[..., Any]:
     logits_of = _predict_by_length(task, devices)
 
     def evaluate(
-        params: Any, hparams: Hparams, splits: Mapping[str, Examples]
+        variables: Variables, hparams: Hparams, splits: Mapping[str, Split]
     ) -> dict[str, tuple[np.ndarray, Means]]:
-        logits = {split: logits_of(params, rows["inputs"]) for split, rows in splits.items()}
+        logits = {split: logits_of(variables, rows["inputs"]) for split, rows in splits.items()}
         return {
             split: (found, measure(task, found, splits[split]["labels"], hparams))
             for split, found in logits.items()

@@ -1,125 +1,62 @@
 """Training from the first step, or the last checkpoint, to the selected parameters."""
 
 import dataclasses
-import functools
 import itertools
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import jax
 import numpy as np
 
-from cnnjax.errors import UserError
+from cnnjax.data.dataset import Split
 from cnnjax.runtime import processes
-from cnnjax.runtime.compilation import jit
 from cnnjax.training.batches import Batches
+from cnnjax.training.calling import Variables
 from cnnjax.training.checkpoints import Checkpoints
+from cnnjax.training.checks import require_labels, require_sound
 from cnnjax.training.devices import STEPS_A_CALL, Devices
-from cnnjax.training.evaluation import accuracy_and_loss, evaluator
-from cnnjax.training.feed import Feed
+from cnnjax.training.evaluation import accuracy_and_loss
+from cnnjax.training.feed import Examples, Feed
+from cnnjax.training.observer import Interrupted, Observer, diverged
 from cnnjax.training.plan import Plan
-from cnnjax.training.progress import (
-    Best,
-    all_finite,
-    init_progress,
-    keep_best,
-    no_totals,
-    step_on_rows,
-)
+from cnnjax.training.programs import Programs
+from cnnjax.training.progress import no_totals
 from cnnjax.training.sparse.buckets import Bucket
-from cnnjax.training.step import Metrics, TrainState, calibrate
 from cnnjax.training.task import Hparams, Task
 
 # Steps between looks at the stop request and the clock: where steps are calls, and where they are
 # one program.  Whole calls: a run that was resumed consists of the same ones.
 _CALLED_STEPS, _PROGRAM_STEPS = 4 * STEPS_A_CALL, 1024
-_FEW_PARAMETERS = 100_000  # with more, a step is long beside what lies between two calls
 _SECONDS_BETWEEN_REPORTS = 0.5
 _NOT_FINITE = "infinite or not a number"
 
 
-class Observer:
-    """What wants to know how training goes, or to end it; by default nothing does.
-
-    Of several processes, each has its own; where one asks to stop, all do.
-    """
-
-    def start(self, step: int | None) -> None:
-        """Before the first step; ``step`` is where a saved run goes on, None for a new one."""
-
-    def progress(self, epoch: int, step: int, steps: int, means: Mapping[str, float]) -> None:
-        """About twice a second: ``step`` of the ``steps`` of ``epoch`` (0, 1, ...) are done."""
-
-    def epoch_end(self, row: Mapping[str, Any]) -> None:
-        """After every epoch, with its row of metrics."""
-
-    def should_stop(self) -> bool:
-        """Whether to save and end now."""
-        return False
-
-
-class Interrupted(Exception):
-    """Training was asked to stop; ``step`` is where its state was saved, if it was."""
-
-    def __init__(self, step: int):
-        super().__init__(f"stopped at step {step}")
-        self.step = step
-
-
-class Diverged(UserError):
-    """The loss or the parameters became infinite or not a number."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Fitted:
-    """The result: the selected parameters and the epoch after which they were taken (1, 2, ...)."""
+    """The result of a training.
 
-    params: Any
+    Attributes:
+        variables: the selected parameters, and the model's other collections as they were then.
+        selected_epoch: after which epoch (1, 2, ...) they were taken.
+        epochs: how many were trained.
+        seconds: it took, those before a resume included.
+    """
+
+    variables: Variables
     selected_epoch: int
     epochs: int
     seconds: float
 
-
-class Programs:
-    """The compiled functions of one task, which trainings one after another share.
-
-    Args:
-        task: what is learned, and how.
-        devices: where.
-    """
-
-    def __init__(self, task: Task, devices: Devices):
-        self.devices = devices
-        self.start = jit(functools.partial(init_progress, task), seldom=True)
-        self.calibrate = jit(functools.partial(calibrate, task)) if task.calibrate else None
-        self._advance = functools.cache(
-            lambda size, grouped: devices.program(
-                functools.partial(step_on_rows, task, size=size), grouped=grouped
-            )
-        )
-        self.all_finite = jit(all_finite, seldom=True)
-        self.evaluate = evaluator(task, devices)
-        self.update_best = jit(keep_best, seldom=True, static_argnames="ties")
-
-    def advance(
-        self,
-        carry: tuple[TrainState, Metrics],
-        data: Mapping[str, jax.Array],
-        rows: jax.Array,
-        weights: jax.Array,
-        hparams: Hparams,
-        steps: int,
-        size: Bucket | None = None,
-    ) -> tuple[TrainState, Metrics]:
-        """``steps`` times :func:`step_on_rows`; ``carry`` is donated."""
-        grouped = size is None and _is_small(carry[0].params)
-        return self._advance(size, grouped)(carry, data, rows, weights, hparams, steps)
+    @property
+    def params(self) -> Any:
+        """The parameters among the variables."""
+        return self.variables["params"]
 
 
 def fit(
     task: Task,
-    splits: Mapping[str, Mapping[str, np.ndarray]],
+    splits: Mapping[str, Split],
     hparams: Hparams,
     plan: Plan,
     *,
@@ -132,8 +69,9 @@ def fit(
 
     Args:
         task: what is learned, and how.
-        splits: "train" and "validation", each with "inputs" and "labels".
-        hparams: a pytree dataclass of numbers.
+        splits: "train" and "validation", each with "inputs" and "labels"; where nothing is selected
+            by it, validation may be left out.
+        hparams: a pytree of numbers, as a ``flax.struct.dataclass``.
         plan: epochs, batch size, seed, selection.
         devices: where and in which way; by default all devices there are.
         programs: compiled before for this task (and its devices), to be shared with other
@@ -145,135 +83,189 @@ def fit(
         The selected parameters.
 
     Raises:
+        UserError: a task, data or hyperparameters that cannot be trained (:mod:`.checks`); nothing
+            has been compiled then.
         Diverged: the loss or the parameters became infinite or NaN; names the step and the last
             checkpoint.  Nothing that is not finite is ever saved or selected.
         Interrupted: the observer asked to stop; the state was saved.
     """
     programs = programs or Programs(task, devices or Devices())
-    devices = programs.devices
-    # Where nobody looks and nothing is chosen, only the last epoch is validated.
-    validated = observer or checkpoints or plan.select == "best" or plan.patience
-    observer = observer or Observer()
-    train, validation = splits["train"], splits["validation"]
-    count = len(train["labels"])
-    batch_size = min(plan.batch_size, count)
-    steps = -(-count // batch_size)
-    order = Batches(task, train["inputs"], plan, devices)
+    training = _Training(task, splits, hparams, plan, programs, checkpoints, observer)
+    training.resume()
+    for epoch in training.epochs_left():
+        training.calibrate()
+        for piece in training.pieces(epoch):
+            training.advance(piece)
+        training.validate(epoch)
+    training.save()
+    return training.result()
 
-    feed = Feed(task, train, plan, devices)
-    traced = devices.replicate(jax.tree.map(np.float32, hparams))
-    start = programs.start(np.asarray(train["inputs"][:1]), traced, np.uint32(plan.seed))
-    progress = devices.replicate(start)
-    restored = checkpoints.restore(progress) if checkpoints else None
-    progress, meta = restored or (progress, {"seconds": 0.0})
 
-    at_once = devices.one_program and not feed.streams
-    longest = _PROGRAM_STEPS if at_once else _CALLED_STEPS
-    clock = _Clock(meta["seconds"])
-    done = int(progress.state.step)
-    saved = done if restored else None
-    observer.start(saved)
+@dataclasses.dataclass(frozen=True)
+class _Piece:
+    """Some steps between two looks around: their examples, and the bucket of each one's batch."""
 
-    def save() -> None:
-        nonlocal saved
-        if checkpoints and done != saved:
-            require_finite()
-            checkpoints.save(done, progress, {"seconds": clock.total()})
-            saved = done
+    examples: Examples
+    buckets: Sequence[Bucket | None]
 
-    def require_finite() -> None:
-        bad_step = int(progress.totals["bad_step"])
-        if bad_step >= 0:
-            raise diverged(f"the loss is {_NOT_FINITE} at step {bad_step}", hparams, checkpoints)
-        if not programs.all_finite(progress.state.params):
-            raise diverged(f"a parameter is {_NOT_FINITE} after step {done}", hparams, checkpoints)
 
-    while done < plan.epochs * steps and not _exhausted(progress.best, done // steps, plan):
-        epoch, within = divmod(done, steps)
-        rows, weights, sizes = order.batches(epoch)
-        if programs.calibrate and not within:
-            sample = feed.sample(task.calibration_examples, done)
-            state = programs.calibrate(progress.state, sample, traced)
-            progress = progress.replace(state=devices.replicate(state))
-        with feed.epoch(epoch, rows, weights, within) as examples:
-            while within < steps:
-                # A signal or a clock is one process's own: all act on it, or none.
-                stop, save_due, report_due = processes.largest(
-                    observer.should_stop(),
-                    bool(checkpoints and done and checkpoints.due()),
-                    clock.report_due(),
+class _Training:
+    """One training on its way: what it has reached, and the single things that are done to it."""
+
+    def __init__(
+        self,
+        task: Task,
+        splits: Mapping[str, Split],
+        hparams: Hparams,
+        plan: Plan,
+        programs: Programs,
+        checkpoints: Checkpoints | None,
+        observer: Observer | None,
+    ):
+        require_sound(task, splits, hparams, plan)
+        require_labels(splits, programs.classes(splits["train"]["inputs"], hparams))
+        self._task, self._plan, self._hparams = task, plan, hparams
+        self._programs, self._devices = programs, programs.devices
+        self._checkpoints, self._observer = checkpoints, observer or Observer()
+        # Where nobody looks and nothing is chosen, only the last epoch is validated.
+        self._every_epoch = bool(observer or checkpoints or plan.select == "best" or plan.patience)
+        self._validation = splits.get("validation")
+        train = splits["train"]
+        self._batches = Batches(task, train["inputs"], plan, self._devices)
+        self._feed = Feed(task, train, plan, self._devices)
+        at_once = self._devices.one_program and not self._feed.streams
+        self._longest = _PROGRAM_STEPS if at_once else _CALLED_STEPS
+        self._traced = self._devices.replicate(jax.tree.map(np.float32, hparams))
+        start = programs.start(np.asarray(train["inputs"][:1]), self._traced, np.uint32(plan.seed))
+        self._progress = self._devices.replicate(start)
+        self._steps = self._batches.steps  # of an epoch
+        self._done, self._saved = 0, None  # steps
+        self._clock = _Clock(0.0)
+
+    def resume(self) -> None:
+        """Go on from the newest checkpoint, if there is one."""
+        restored = self._checkpoints.restore(self._progress) if self._checkpoints else None
+        if restored:
+            self._progress, meta = restored
+            self._done = self._saved = int(self._progress.state.step)
+            self._clock = _Clock(meta["seconds"])
+        self._observer.start(self._saved)
+
+    def epochs_left(self) -> Iterator[int]:
+        """The epochs (0, 1, ...) that are to be trained, the first perhaps from its middle."""
+        while self._done < self._plan.epochs * self._steps and not self._exhausted():
+            yield self._done // self._steps
+
+    def calibrate(self) -> None:
+        """Before an epoch, measure what the optimiser wants to know once a pass."""
+        if self._programs.calibrate and self._done % self._steps == 0:
+            sample = self._feed.sample(self._task.calibration_examples, self._done)
+            state = self._programs.calibrate(self._progress.state, sample, self._traced)
+            self._progress = self._progress.replace(state=self._devices.replicate(state))
+
+    def pieces(self, epoch: int) -> Iterator[_Piece]:
+        """What is left of an epoch, piece by piece; between them saves, stops and reports.
+
+        Raises:
+            Interrupted: the observer asked to stop; the state was saved.
+        """
+        rows, weights, buckets = self._batches.epoch(epoch)
+        first = self._done % self._steps
+        with self._feed.epoch(epoch, rows, weights, first) as examples:
+            for begin in range(first, self._steps, self._longest):
+                report = self._look_around()
+                yield _Piece(examples, buckets[begin : begin + self._longest])
+                if report:
+                    self._require_finite()
+                    done = min(begin + self._longest, self._steps)
+                    means = accuracy_and_loss(self._progress.totals)
+                    self._observer.progress(epoch, done, self._steps, means)
+
+    def advance(self, piece: _Piece) -> None:
+        """Take the steps of a piece."""
+        carry = self._progress.state, self._progress.totals
+        for bucket, alike in itertools.groupby(piece.buckets):
+            for data, rows, weights, steps in piece.examples(len(list(alike))):
+                carry = self._programs.advance(
+                    carry, data, rows, weights, self._traced, steps, bucket
                 )
-                if stop:
-                    save()
-                    raise Interrupted(done)
-                if save_due:
-                    save()
-                piece = min(steps - within, longest)
-                carry = progress.state, progress.totals
-                for size, alike in itertools.groupby(sizes[within : within + piece]):
-                    for data, chosen, present, count in examples(len(list(alike))):
-                        carry = programs.advance(carry, data, chosen, present, traced, count, size)
-                        if feed.streams:
-                            jax.block_until_ready(carry)  # else their batches pile up
-                state, totals = carry
-                progress = progress.replace(state=state, totals=totals)
-                within, done = within + piece, done + piece
-                if report_due:
-                    require_finite()
-                    observer.progress(epoch, within, steps, accuracy_and_loss(totals))
-        require_finite()
-        if not validated and done < plan.epochs * steps:
-            progress = progress.replace(totals=devices.replicate(no_totals()))
-            continue
-        totals, params = jax.device_get(progress.totals), progress.state.params
-        _, held_out = programs.evaluate(params, traced, {"validation": validation})["validation"]
-        if not np.isfinite(held_out["loss"]):
-            raise diverged(
-                f"the validation loss is {_NOT_FINITE} after step {done}", hparams, checkpoints
-            )
-        now = np.int32(epoch + 1), np.float32(held_out["accuracy"]), np.float32(held_out["loss"])
-        best = programs.update_best(progress.best, params, *now, ties=plan.ties)
-        progress = progress.replace(
-            best=devices.replicate(best), totals=devices.replicate(no_totals())
+                if self._feed.streams:
+                    jax.block_until_ready(carry)  # else their batches pile up
+        state, totals = carry
+        self._progress = self._progress.replace(state=state, totals=totals)
+        self._done += len(piece.buckets)
+
+    def validate(self, epoch: int) -> None:
+        """After an epoch: refuse what diverged, keep the best parameters, tell the observer."""
+        self._require_finite()
+        totals = jax.device_get(self._progress.totals)
+        none = self._devices.replicate(no_totals())
+        self._progress = self._progress.replace(totals=none)
+        if not self._every_epoch and self._done < self._plan.epochs * self._steps:
+            return
+        row = {"epoch": epoch + 1, "step": self._done, "train": accuracy_and_loss(totals)}
+        if self._validation is not None:
+            row["validation"] = self._keep_best(epoch + 1)
+        self._observer.epoch_end({**row, "seconds": round(self._clock.total(), 3)})
+
+    def save(self) -> None:
+        """Save what is not saved yet; nothing that is not finite."""
+        if self._checkpoints and self._done != self._saved:
+            self._require_finite()
+            self._checkpoints.save(self._done, self._progress, {"seconds": self._clock.total()})
+            self._saved = self._done
+
+    def result(self) -> Fitted:
+        """The selected parameters."""
+        state, best = self._progress.state, self._progress.best
+        epochs, seconds = self._done // self._steps, self._clock.total()
+        if self._plan.select == "best":
+            return Fitted(best.variables, int(best.epoch), epochs, seconds)
+        return Fitted(state.variables, epochs, epochs, seconds)
+
+    def _keep_best(self, epoch: int) -> dict[str, float]:
+        """Measure on the validation split, and keep the variables if they are the best so far."""
+        assert self._validation is not None
+        variables, splits = self._progress.state.variables, {"validation": self._validation}
+        _, means = self._programs.evaluate(variables, self._traced, splits)["validation"]
+        if not np.isfinite(means["loss"]):
+            raise self._diverged(f"the validation loss is {_NOT_FINITE} after step {self._done}")
+        now = np.int32(epoch), np.float32(means["accuracy"]), np.float32(means["loss"])
+        before, ties = self._progress.best, self._plan.ties
+        best = self._programs.update_best(before, variables, *now, ties=ties)
+        self._progress = self._progress.replace(best=self._devices.replicate(best))
+        return {name: means[name] for name in ("accuracy", "loss")}
+
+    def _look_around(self) -> bool:
+        """Stop or save where that is asked for or due; whether to report after the next steps.
+
+        A signal or a clock is one process's own: all act on it, or none.
+        """
+        stop, save_due, report_due = processes.largest(
+            self._observer.should_stop(),
+            bool(self._checkpoints and self._done and self._checkpoints.due()),
+            self._clock.report_due(),
         )
-        observer.epoch_end(
-            {
-                "epoch": epoch + 1,
-                "step": done,
-                "train": accuracy_and_loss(totals),
-                "validation": {name: held_out[name] for name in ("accuracy", "loss")},
-                "seconds": round(clock.total(), 3),
-            }
-        )
-    save()
-    epochs = done // steps
-    chosen_best = plan.select == "best"
-    return Fitted(
-        params=progress.best.params if chosen_best else progress.state.params,
-        selected_epoch=int(progress.best.epoch) if chosen_best else epochs,
-        epochs=epochs,
-        seconds=clock.total(),
-    )
+        if stop or save_due:
+            self.save()
+        if stop:
+            raise Interrupted(self._done)
+        return bool(report_due)
 
+    def _exhausted(self) -> bool:
+        """Whether patience has come to its end."""
+        patience, epoch = self._plan.patience, self._done // self._steps
+        return patience is not None and epoch - int(self._progress.best.epoch) >= patience
 
-def _is_small(params: Any) -> bool:
-    return sum(leaf.size for leaf in jax.tree.leaves(params)) <= _FEW_PARAMETERS
+    def _require_finite(self) -> None:
+        bad_step = int(self._progress.totals["bad_step"])
+        if bad_step >= 0:
+            raise self._diverged(f"the loss is {_NOT_FINITE} at step {bad_step}")
+        if not self._programs.all_finite(self._progress.state.variables):
+            raise self._diverged(f"a parameter is {_NOT_FINITE} after step {self._done}")
 
-
-def _exhausted(best: Best, epoch: int, plan: Plan) -> bool:
-    return plan.patience is not None and epoch - int(best.epoch) >= plan.patience
-
-
-def diverged(what: str, hparams: Hparams, checkpoints: Checkpoints | None = None) -> Diverged:
-    """The error that says ``what`` was found, what is saved, and what may help."""
-    saved = checkpoints.latest() if checkpoints else None
-    kept = "nothing was saved"
-    if saved is not None:
-        kept = f"the last good checkpoint is step {saved} in {checkpoints.directory}"
-    rate = getattr(hparams, "learning_rate", None)
-    return Diverged(
-        f"{what}; {kept}; try a lower config.hparams.learning_rate (now {rate}) or check the inputs"
-    )
+    def _diverged(self, what: str) -> Exception:
+        return diverged(what, self._hparams, self._checkpoints)
 
 
 class _Clock:

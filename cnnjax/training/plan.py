@@ -3,6 +3,8 @@
 import dataclasses
 from typing import Literal
 
+from cnnjax.errors import UserError
+
 
 @dataclasses.dataclass(frozen=True)
 class Plan:
@@ -17,6 +19,8 @@ class Plan:
         select: the parameters after the "best" epoch on validation, or the "last".
         ties: of epochs with equal validation accuracy the best is the one with the lowest "loss",
             or the "latest".
+        batches: of "any" examples, or "by_length": of examples of similar length, where a task
+            looks rows up (:class:`cnnjax.training.Lookup`), so that less padding is computed.
         regroup: compose the batches anew in every epoch, instead of only taking those of the first
             in another order.
     """
@@ -27,4 +31,10 @@ class Plan:
     patience: int | None = None
     select: Literal["best", "last"] = "best"
     ties: Literal["loss", "latest"] = "loss"
+    batches: Literal["any", "by_length"] = "any"
     regroup: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("epochs", "batch_size"):
+            if getattr(self, name) < 1:
+                raise UserError(f"plan.{name} is {getattr(self, name)}; it must be at least 1")

@@ -18,9 +18,9 @@ from cnnjax.training.task import Hparams, Task
 
 @struct.dataclass
 class Best:
-    """The parameters after the best epoch so far (:func:`keep_best`)."""
+    """The model's variables after the best epoch so far (:func:`keep_best`)."""
 
-    params: Any
+    variables: Any
     epoch: jax.Array
     accuracy: jax.Array
     loss: jax.Array
@@ -39,7 +39,7 @@ def init_progress(task: Task, inputs: jax.Array, hparams: Hparams, seed: jax.Arr
     """Progress before the first step; pure."""
     state = init_state(task, seed, inputs, hparams)
     best = Best(
-        params=state.params,
+        variables=state.variables,
         epoch=jnp.zeros((), jnp.int32),
         # With their types: the weak ones of -1.0 and inf would be another program's.
         accuracy=jnp.full((), -1.0, jnp.float32),
@@ -54,7 +54,13 @@ def all_finite(tree: Any) -> jax.Array:
 
 
 def keep_best(
-    best: Best, params: Any, epoch: int, accuracy: float, loss: float, *, ties: str
+    best: Best,
+    variables: Any,
+    epoch: jax.Array,
+    accuracy: jax.Array,
+    loss: jax.Array,
+    *,
+    ties: str,
 ) -> Best:
     """``best``, or the present epoch where it is better; pure, so it works per trial under vmap.
 
@@ -64,7 +70,7 @@ def keep_best(
     wins_tie = True if ties == "latest" else loss < best.loss
     better = (accuracy > best.accuracy) | ((accuracy == best.accuracy) & wins_tie)
     better &= jnp.isfinite(loss)
-    now = Best(params=params, epoch=epoch, accuracy=accuracy, loss=loss)
+    now = Best(variables=variables, epoch=epoch, accuracy=accuracy, loss=loss)
     choose = lambda new, old: jnp.where(better, new, old).astype(old.dtype)
     return jax.tree.map(choose, now, best)
 
@@ -78,20 +84,20 @@ def step_on_rows(
     hparams: Hparams,
     *,
     axis_name: str | None = None,
-    size: Bucket | None = None,
+    bucket: Bucket | None = None,
 ) -> tuple[TrainState, Metrics]:
     """One training step on the row of ``rows`` [S, W] that the state's step points at; pure.
 
-    The batch is gathered from ``data`` on the device, and cut to ``size`` if there is one.
+    The batch is gathered from ``data`` on the device, and cut to ``bucket`` if there is one.
     ``carry`` is the state and the sums of the epoch so far.
     """
     state, totals = carry
     now = state.step % rows.shape[0]
     batch = {name: array[rows[now]] for name, array in data.items()} | {"weights": weights[now]}
-    if size:
-        batch["inputs"] = batch["inputs"][:, : size.columns]
+    if bucket:
+        batch["inputs"] = batch["inputs"][:, : bucket.columns]
     after, metrics = train_step(
-        task, state, batch, hparams, axis_name=axis_name, rows=size and size.rows
+        task, state, batch, hparams, axis_name=axis_name, rows=bucket and bucket.rows
     )
     first_bad = jnp.where(
         (totals["bad_step"] < 0) & ~jnp.isfinite(metrics["loss"]), state.step, totals["bad_step"]
@@ -100,7 +106,7 @@ def step_on_rows(
     return after, sums | {"bad_step": first_bad}
 
 
-def no_totals() -> Metrics:
+def no_totals() -> dict[str, Any]:
     """The sums of an epoch before its first step, on the host: jax would compile each zero."""
     sums = {name: np.zeros((), np.float32) for name in ("loss", "correct", "count")}
     return sums | {"bad_step": np.full((), -1, np.int32)}

@@ -9,10 +9,12 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 from flax import struct
-from flax.traverse_util import flatten_dict, unflatten_dict
 from jax import lax
 
 from cnnjax import ops
+from cnnjax.layers import WholeBatch
+from cnnjax.training import variables
+from cnnjax.training.calling import InTraining, apply, default_call
 from cnnjax.training.sparse import lookup
 from cnnjax.training.task import Hparams, Task
 
@@ -29,12 +31,19 @@ class TrainState:
         seed: uint32[], from which all randomness follows: ``fold_in(stream, step)``.
         params: the model's parameters.
         opt_state: the optimiser's.
+        collections: the model's other Flax collections by name, as "batch_stats".
     """
 
     step: jax.Array
     seed: jax.Array
     params: Any
     opt_state: Any
+    collections: Mapping[str, Any] = struct.field(default_factory=dict)
+
+    @property
+    def variables(self) -> dict[str, Any]:
+        """All of the model's collections."""
+        return {"params": self.params, **self.collections}
 
 
 def stream(seed: int | jax.Array, name: str) -> jax.Array:
@@ -53,28 +62,31 @@ def init_state(
         inputs: stored inputs [N, ...]; only their shape and type matter.
         hparams: of the run.
     """
-    example = jax.eval_shape(task.prepare, inputs[:1])
-    zeros = jnp.zeros(example.shape, example.dtype)
-    params = task.model.init(stream(seed, "init"), zeros)["params"]
-    params = task.constrain(_started(params, task.initial), hparams)
+    drawn = draw(task, stream(seed, "init"), inputs)
+    collections = variables.replaced(drawn, task.initial) if task.initial else dict(drawn)
+    params = task.constrain(collections.pop("params"), hparams)
     opt_state = task.optimizer(hparams).init(params)
     return TrainState(
         step=jnp.zeros((), jnp.int32),
         seed=jnp.asarray(seed, jnp.uint32),
         params=params,
         opt_state=lookup.start(task.lookup, params, opt_state) if task.lookup else opt_state,
+        collections=collections,
     )
 
 
-def _started(params: Any, initial: Mapping[str, Any]) -> Any:
-    """``params`` with the values that ``initial`` has for some of them."""
-    if not initial:
-        return params
-    drawn = flatten_dict(params, sep="/")
-    if unknown := initial.keys() - drawn.keys():
-        raise ValueError(f"initial values for {sorted(unknown)}, which the model does not have")
-    given = {path: jnp.asarray(array, drawn[path].dtype) for path, array in initial.items()}
-    return unflatten_dict(drawn | given, sep="/")
+def draw(task: Task, key: jax.Array, inputs: jax.Array) -> dict[str, Any]:
+    """The model's collections as it draws them itself, without ``task.initial``; pure.
+
+    Args:
+        task: whose model.
+        key: of the draw.
+        inputs: stored inputs [N, ...]; only their shape and type matter.
+    """
+    example = jax.eval_shape(task.prepare, inputs[:1])
+    zeros = jnp.zeros(example.shape, example.dtype)
+    arguments = (task.call or default_call(task.model))(None)
+    return {"params": {}, **task.model.init(key, zeros, **arguments)}
 
 
 def train_step(
@@ -115,31 +127,49 @@ def train_step(
     def total(tree):
         return lax.psum(tree, axis_name) if axis_name else tree
 
+    inputs, training = prepared(task, state, batch, hparams, axis_name)
+    count = total(batch["weights"].sum())
+
+    def objective(params):
+        variables = {"params": params, **state.collections}
+        logits, _, collections = apply(task.model, variables, inputs, training, task.call)
+        losses = task.loss(logits, batch["labels"], hparams)
+        loss = jnp.sum(jnp.where(batch["weights"] > 0, losses * batch["weights"], 0))
+        return loss / count, (loss, logits, collections)
+
+    gradients, (loss, logits, collections) = jax.grad(objective, has_aux=True)(state.params)
+    updates, opt_state = task.optimizer(hparams).update(
+        total(gradients), state.opt_state, state.params
+    )
+    params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), state.params, updates)
+    correct = (logits.argmax(-1) == batch["labels"]) * batch["weights"]
+    state = dataclasses.replace(
+        state,
+        step=state.step + 1,
+        params=task.constrain(params, hparams),
+        opt_state=opt_state,
+        collections=collections,
+    )
+    return state, total({"loss": loss, "correct": correct.sum()}) | {"count": count}
+
+
+def prepared(
+    task: Task, state: TrainState, batch: Batch, hparams: Hparams, axis_name: str | None = None
+) -> tuple[jax.Array, InTraining]:
+    """What the model is given in a step: its inputs, and what it may need to know of the batch."""
     size = batch["labels"].shape[0]
     first = lax.axis_index(axis_name) * size if axis_name else 0
     keys = functools.partial(_keys, first + jnp.arange(size), state)
     inputs = task.prepare(batch["inputs"])
     if task.augment:
         inputs = task.augment(keys("augmentation"), inputs, hparams)
-    dropout = functools.partial(_dropout, keys, hparams)
-    count = total(batch["weights"].sum())
-
-    def objective(params):
-        logits, _ = task.model.apply({"params": params}, inputs, dropout=dropout)
-        losses = task.loss(logits, batch["labels"], hparams)
-        loss = jnp.sum(jnp.where(batch["weights"] > 0, losses * batch["weights"], 0))
-        return loss / count, (loss, logits)
-
-    gradients, (loss, logits) = jax.grad(objective, has_aux=True)(state.params)
-    updates, opt_state = task.optimizer(hparams).update(
-        total(gradients), state.opt_state, state.params
+    training = InTraining(
+        dropout=functools.partial(_dropout, keys, hparams),
+        keys=keys,
+        key=jax.random.fold_in(jax.random.fold_in(stream(state.seed, "layers"), state.step), first),
+        batch=WholeBatch(batch["weights"], axis_name),
     )
-    params = jax.tree.map(lambda p, u: (p + u).astype(p.dtype), state.params, updates)
-    correct = (logits.argmax(-1) == batch["labels"]) * batch["weights"]
-    state = state.replace(
-        step=state.step + 1, params=task.constrain(params, hparams), opt_state=opt_state
-    )
-    return state, total({"loss": loss, "correct": correct.sum()}) | {"count": count}
+    return inputs, training
 
 
 def calibrate(
@@ -168,7 +198,7 @@ def calibrate(
     examples = {name: data[name][rows] for name in ("inputs", "labels")}
     key = jax.random.fold_in(key, 1)
     opt_state = task.calibrate(key, state.params, state.opt_state, examples, hparams)
-    return state.replace(opt_state=opt_state)
+    return dataclasses.replace(state, opt_state=opt_state)
 
 
 def _keys(positions: jax.Array, state: TrainState, name: str, site: int = 0) -> jax.Array:

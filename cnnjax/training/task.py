@@ -10,6 +10,7 @@ import numpy as np
 import optax
 from flax import linen as nn
 
+from cnnjax.training.calling import Call, Variables, apply
 from cnnjax.training.sparse.lookup import Lookup
 
 Hparams = Any
@@ -39,8 +40,9 @@ class Task:
     """A model, what it should minimise, and the rule by which it does.
 
     Attributes:
-        model: a Linen module; ``model(inputs, dropout=None)`` returns ``(logits, features)``.
-            In training ``dropout`` is a function ``(x, site=0) -> x`` that drops with the rate
+        model: any Linen module that returns logits float[N, K], or ``(logits, features)``.  How it
+            is told that it is trained, :mod:`cnnjax.training.calling` says.  Ours take
+            ``dropout=None``: in training a function ``(x, site=0) -> x`` that drops with the rate
             ``hparams.dropout``; layers that use it more than once number their sites.
         optimizer: ``hparams -> optax.GradientTransformation``.  Called inside the traced step,
             so that hyperparameters are data, not constants of the program.
@@ -58,18 +60,21 @@ class Task:
         calibration_examples: how many; at most the whole split.
         lookup: which parameters are tables whose rows the stored inputs name; a step then touches
             only those of its batch.  By default none.
-        initial: path of a parameter, its names joined with slashes -> the value that it starts
-            from, instead of the one that is drawn.
+        initial: path of a parameter or of another variable of the model, as a running average, its
+            names joined with slashes -> the value that it starts from, instead of the one that is
+            drawn.
         frozen: what of the model stays as it starts and needs to be computed once for an input.
             Who trains asks for it (:func:`cnnjax.transfer.precomputed.precompute`); the task
             itself, trained as it is, gives the same if it has no ``augment`` and no ``views``, only
             later.
+        call: keyword arguments of the model's call beside its inputs, given what is known in
+            training, or None elsewhere; by default as its signature says.
     """
 
     model: nn.Module
     optimizer: Callable[[Hparams], optax.GradientTransformation]
     prepare: Callable[[jax.Array], jax.Array] = lambda inputs: inputs
-    loss: Callable[[jax.Array, jax.Array, Hparams], jax.Array] = cross_entropy
+    loss: Callable[[Any, Any, Hparams], jax.Array] = cross_entropy
     constrain: Callable[[Any, Hparams], Any] = lambda params, hparams: params
     views: Callable[[Any, int, int], Any] | None = None
     augment: Callable[[jax.Array, jax.Array, Hparams], jax.Array] | None = None
@@ -78,10 +83,11 @@ class Task:
     lookup: Lookup | None = None
     initial: Mapping[str, np.ndarray] = dataclasses.field(default_factory=dict)
     frozen: "FrozenPart | None" = None
+    call: Call | None = None
 
-    def logits(self, params: Any, inputs: jax.Array) -> jax.Array:
+    def logits(self, variables: Variables, inputs: jax.Array) -> jax.Array:
         """The model's logits float32[N, K] on stored inputs."""
-        return self.model.apply({"params": params}, self.prepare(inputs))[0]
+        return apply(self.model, variables, self.prepare(inputs), call=self.call)[0]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,15 +95,16 @@ class FrozenPart:
     """The part of a model that training leaves as it starts, and the task of the rest.
 
     Attributes:
-        features: ``(params, stored inputs [N, ...]) -> float[N, views, ...]``: what it makes of
-            each input, and perhaps of random changes of it, the plain one first.
-        head: learns from features in place of inputs.  Its parameters have the paths that they
-            have in the whole model; all others are in the task's ``initial``.
+        features: ``(initial, stored inputs [N, ...]) -> float[N, views, ...]``: what it makes of
+            each input, and perhaps of random changes of it, the plain one first; ``initial`` are
+            the task's initial values, path -> array.
+        head: learns from features in place of inputs.  Its variables have the paths that they have
+            in the whole model; all others are in the task's ``initial``.
         stored_views: how often each training input is seen: as it is, and then, if more than once,
             as the task's ``views`` of it in the epochs 1, 2, ... of seed 0.  The head has the
             features of all, in this order.
     """
 
-    features: Callable[[Any, jax.Array], jax.Array]
+    features: Callable[[Mapping[str, jax.Array], jax.Array], jax.Array]
     head: Task
     stored_views: int = 1

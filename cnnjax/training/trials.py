@@ -17,14 +17,14 @@ from flax import struct
 from jax import lax
 from jax.sharding import AxisType, NamedSharding, PartitionSpec, Sharding
 
+from cnnjax.data.folds import Rows
 from cnnjax.data.order import bucketed_rows, epoch_rows
 from cnnjax.runtime.compilation import jit
+from cnnjax.training.batches import length_classes
+from cnnjax.training.checks import outputs_of, require_labels, require_sound
 from cnnjax.training.devices import Devices, repeat
-from cnnjax.training.loop import (
-    Diverged,
-    Fitted,
-    diverged,
-)
+from cnnjax.training.loop import Fitted
+from cnnjax.training.observer import Diverged, diverged
 from cnnjax.training.plan import Plan
 from cnnjax.training.progress import (
     Progress,
@@ -41,9 +41,6 @@ _EVALUATION_BATCH = 512
 _MEMORY_SHARE = 0.6  # of a device's free memory, that trials may fill
 _MOST_TRIALS = 256  # at once, on one device
 _AXIS = "trials"
-
-Rows = Mapping[str, np.ndarray]
-"""Split -> the rows of the data that belong to it, int[n]: "train" and "validation"."""
 
 
 @struct.dataclass
@@ -85,7 +82,7 @@ class TrialPrograms:
             self.calibrate = compiled(
                 jax.vmap(functools.partial(calibrate, task), in_axes=(0, None, 0, 0))
             )
-        self.order = compiled(jax.vmap(functools.partial(_epoch, plan), in_axes=(0, 0, None)))
+        self.order = compiled(jax.vmap(functools.partial(_epoch, plan), in_axes=(0, 0, 0, None)))
         self.advance = trial_steps(task, devices.one_program, self.by_trial)
         self.end = compiled(
             jax.vmap(
@@ -111,8 +108,8 @@ def fit_trials(
     Args:
         task: what is learned, and how.
         data: "inputs" [N, ...] and "labels" int32[N], of which there is one copy per device.
-        rows: for every trial, which rows it trains and is validated on; all with equally many
-            training rows.
+        rows: for every trial, which rows it trains and is validated on ("train" and "validation");
+            all with equally many training rows.
         hparams: of every trial.
         seeds: of every trial; ``plan.seed`` is not used.
         plan: epochs, batch size, patience and selection of all.
@@ -128,6 +125,8 @@ def fit_trials(
         ValueError: trials with unequal numbers of training rows, lists of unequal length, or
             more trials than ``programs`` has room for.
     """
+    require_sound(task, {"train": data, "validation": data}, hparams[0], plan)
+    require_labels({"train": data}, outputs_of(task, data["inputs"], hparams[0]))
     programs = programs or TrialPrograms(task, plan, devices or Devices(), len(rows))
     began = time.perf_counter()
     count = len(rows[0]["train"])
@@ -141,17 +140,21 @@ def fit_trials(
         )
     chosen = [*range(len(rows)), *[0] * (programs.trials - len(rows))]
     place = functools.partial(jax.device_put, device=programs.by_trial)
+    classes: list[Any] = [
+        length_classes(task, data["inputs"][trial["train"]], plan) for trial in rows
+    ]
     arrays = {name: np.asarray(data[name]) for name in ("inputs", "labels")}
     data = jax.device_put(arrays, programs.everywhere)
     traced = place(_stack([hparams[i] for i in chosen], jnp.float32))
     seed = place(np.asarray([seeds[i] for i in chosen], np.uint32))
     train = place(np.stack([rows[i]["train"] for i in chosen]).astype(np.int32))
+    alike = None if classes[0] is None else place(np.stack([classes[i] for i in chosen]))
     held_out = place(_batches([rows[i]["validation"] for i in chosen]))
     steps = -(-count // min(plan.batch_size, count))
 
     trials = programs.start(data["inputs"][:1], traced, seed)
     for epoch in range(plan.epochs):
-        batches = programs.order(train, seed, np.int32(epoch))
+        batches = programs.order(train, alike, seed, np.int32(epoch))
         progress = trials.progress
         state = progress.state
         if programs.calibrate:
@@ -203,16 +206,24 @@ def _start(task: Task, inputs: jax.Array, hparams: Hparams, seed: jax.Array) -> 
 
 
 def _epoch(
-    plan: Plan, members: jax.Array, seed: jax.Array, epoch: jax.Array
+    plan: Plan,
+    members: jax.Array,
+    buckets: jax.Array | None,
+    seed: jax.Array,
+    epoch: jax.Array,
 ) -> tuple[jax.Array, jax.Array]:
-    """One trial's batches of its ``members``: rows int32[S, B], weights float32[S, B]."""
+    """One trial's batches of its ``members``: rows int32[S, B], weights float32[S, B].
+
+    ``buckets``, if given, are the members' classes of lengths (:func:`length_classes`).
+    """
     count, order = len(members), stream(seed, "order")
     batch_size = min(plan.batch_size, count)
-    if plan.regroup:
+    if buckets is None:
         rows, weights = epoch_rows(order, epoch, count=count, batch_size=batch_size)
     else:
-        alike = jnp.zeros(count, jnp.int32)
-        rows, weights = bucketed_rows(order, epoch, alike, batch_size=batch_size, regroup=False)
+        rows, weights = bucketed_rows(
+            order, epoch, buckets, batch_size=batch_size, regroup=plan.regroup
+        )
     return members[rows], weights
 
 
@@ -260,9 +271,9 @@ def _end_of_epoch(
     """Validate one trial, keep its best parameters, and decide whether it goes on."""
     state, totals, best = trial.progress.state, trial.progress.totals, trial.progress.best
     loss, accuracy = _validate(task, state, data, held_out, hparams)
-    finite = (totals["bad_step"] < 0) & all_finite(state.params) & jnp.isfinite(loss)
+    finite = (totals["bad_step"] < 0) & all_finite(state.variables) & jnp.isfinite(loss)
     loss = jnp.where(finite, loss, jnp.inf)
-    now = keep_best(best, state.params, epoch, accuracy, loss, ties=ties)
+    now = keep_best(best, state.variables, epoch, accuracy, loss, ties=ties)
     best = _where(trial.active, now, best)
     bad_step = jnp.where(totals["bad_step"] < 0, state.step, totals["bad_step"])
     goes_on = trial.active & finite
@@ -287,7 +298,7 @@ def _validate(
     def add(sums: Metrics, batch: tuple[jax.Array, jax.Array]) -> tuple[Metrics, None]:
         rows, weights = batch
         labels = data["labels"][rows]
-        logits = task.logits(state.params, data["inputs"][rows])
+        logits = task.logits(state.variables, data["inputs"][rows])
         losses = jnp.where(weights > 0, task.loss(logits, labels, hparams), 0)
         correct = (logits.argmax(-1) == labels) * weights
         return {
@@ -322,9 +333,9 @@ def _outcome(
     state, best = trials.progress.state, trials.progress.best
     epochs = int(state.step[i]) // steps
     chosen_best = plan.select == "best"
-    params = best.params if chosen_best else state.params
+    variables = best.variables if chosen_best else state.variables
     return Fitted(
-        params=jax.tree.map(lambda leaf: leaf[i], params),
+        variables=jax.tree.map(lambda leaf: leaf[i], variables),
         selected_epoch=int(best.epoch[i]) if chosen_best else epochs,
         epochs=epochs,
         seconds=seconds,

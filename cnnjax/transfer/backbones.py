@@ -4,6 +4,7 @@ import dataclasses
 import functools
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import jax
 import numpy as np
@@ -17,8 +18,9 @@ from cnnjax.models.lenet import lenet_inputs
 from cnnjax.models.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
 from cnnjax.pretrained import weights
 from cnnjax.pretrained.merge import merge
+from cnnjax.training.variables import nested
 from cnnjax.transfer.heads import Reading, Transferred
-from cnnjax.transfer.stages import dependencies, shapes, stages
+from cnnjax.transfer.stages import collections, dependencies, shapes, stages
 
 _PREFIX = "backbone/"  # of the parameters in a Transferred
 
@@ -60,10 +62,22 @@ class Backbone:
         known = dependencies(self.network, self.inputs(images))
         return tuple(name for name in known if name != "logits")
 
+    def variables(
+        self, initial: Mapping[str, jax.Array], inputs: tuple[int, ...]
+    ) -> dict[str, Any]:
+        """The network's collections, of the values in ``initial`` by their paths in :meth:`model`.
+
+        Args:
+            initial: path -> array; those of other modules are left out.
+            inputs: shape of one of the network's inputs.
+        """
+        own = {p.removeprefix(_PREFIX): a for p, a in initial.items() if p.startswith(_PREFIX)}
+        return nested(own, collections(self.network, inputs))
+
     def merged(
         self, arrays: Mapping[str, np.ndarray], source: object, images: Sequence[int], feature: str
     ) -> dict[str, np.ndarray]:
-        """Path of each parameter of :meth:`model`'s backbone -> its value in ``arrays``.
+        """Path of each variable of :meth:`model`'s backbone -> its value in ``arrays``.
 
         Parameters of the network that ``feature`` does not depend on may be there or not.
 
@@ -80,7 +94,7 @@ class Backbone:
         whole, needed = shapes(self.network, inputs), dependencies(self.network, inputs)[feature]
         keep = sorted(whole.keys() - needed)
         tree = unflatten_dict(dict(whole), sep="/")
-        found = flatten_dict(merge(tree, arrays, source, keep=keep), sep="/")
+        found: Any = flatten_dict(merge(tree, arrays, source, keep=keep), sep="/")
         return {_PREFIX + path: found[path] for path in sorted(needed)}
 
     def read(
@@ -113,8 +127,11 @@ BACKBONES: dict[str, Backbone] = {
     "lenet4": _lenet(LeNet4(), "F5", 32),
     "lenet5": _lenet(LeNet5(init_exponent=0.5), "F6", 32),
     "modern": _lenet(ModernLeNet(), "F5"),
-    **{f"resnet{depth}": _of_colours(ResNet(depth)) for depth in (18, 34, 50)},
-    **{f"resnet{depth}": _of_colours(CifarResNet(depth)) for depth in (20, 32, 44, 56)},
+    **{f"resnet{depth}": _of_colours(ResNet(depth, frozen_norms=True)) for depth in (18, 34, 50)},
+    **{
+        f"resnet{depth}": _of_colours(CifarResNet(depth, frozen_norms=True))
+        for depth in (20, 32, 44, 56)
+    },
     "squeezenet": _of_colours(SqueezeNet()),
 }
 """Name -> network, its last features and its inputs."""

@@ -1,6 +1,6 @@
 """Which parameters are trained, how fast, and from when on: optax transformations by path."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -41,19 +41,22 @@ def by_depth(
     """
 
     def label(params: Any) -> Any:
-        return path_aware_map(lambda path, _: _label(depths["/".join(path)]), params)
+        return path_aware_map(lambda path, _: _label(depths["/".join(map(str, path))]), params)
 
     def from_step(depth: int) -> optax.GradientTransformation:
         if starts is None or depth == 0:
             return direction
-        return optax.conditionally_mask(direction, lambda step: step >= starts[depth])
+        begin: Any = starts
+        return optax.conditionally_mask(direction, lambda step, **_: step >= begin[depth])
 
     def scaled(updates: Any, params: Any) -> Any:
         del params
-        return path_aware_map(lambda path, u: _scaled(u, depths["/".join(path)], decay), updates)
+        depth_of = lambda path: depths["/".join(map(str, path))]
+        return path_aware_map(lambda path, u: _scaled(u, depth_of(path), decay), updates)
 
-    trained = sorted({depth for depth in depths.values() if depth is not FROZEN})
-    rules = {_label(FROZEN): optax.set_to_zero()} | {_label(d): from_step(d) for d in trained}
+    trained = sorted({depth for depth in depths.values() if depth is not None})  # FROZEN
+    rules: dict[Hashable, optax.GradientTransformation] = {_label(FROZEN): optax.set_to_zero()}
+    rules |= {_label(d): from_step(d) for d in trained}
     chained = optax.chain(optax.multi_transform(rules, label), optax.stateless(scaled))
 
     def init(params: Any) -> Any:
@@ -71,7 +74,8 @@ def described(stages: Mapping[str, Sequence[str]], depths: Depths, params: Any) 
         depths: of every parameter.
         params: the tree; only shapes matter.
     """
-    sizes = {path: leaf.size for path, leaf in flatten_dict(params, sep="/").items()}
+    leaves: Any = flatten_dict(params, sep="/")
+    sizes = {path: leaf.size for path, leaf in leaves.items()}
     parts = []
     for word, chosen in (("trained", lambda d: d is not FROZEN), ("frozen", lambda d: d is FROZEN)):
         found = {
@@ -93,7 +97,7 @@ def _scaled(update: jax.Array, depth: int | None, decay: jax.Array | float) -> j
 
 def _require_all(depths: Depths, params: Any) -> None:
     found = set()
-    path_aware_map(lambda path, _: found.add("/".join(path)), params)
+    path_aware_map(lambda path, _: found.add("/".join(map(str, path))), params)
     if found != depths.keys():
         without, extra = sorted(found - depths.keys()), sorted(depths.keys() - found)
         raise ValueError(f"parameters without depth: {without}; depths without parameter: {extra}")

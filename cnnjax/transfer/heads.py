@@ -1,19 +1,21 @@
-"""A network up to one of its features, and a new classifier on it."""
+"""A network's features with a classifier on top: what transfer trains, whole or the head alone."""
 
 import functools
+from collections.abc import Mapping
 from typing import Any, Literal
 
 import jax
 import jax.numpy as jnp
 from flax import linen as nn
-from flax.traverse_util import flatten_dict, unflatten_dict
 
 from cnnjax.models.interface import Dropout, Features
-from cnnjax.transfer.stages import features_of, stages
+from cnnjax.training.variables import flat, nested
+from cnnjax.transfer.stages import collections, dependencies, features_and_changes
 
 Reading = Literal["flat", "mean"]
 """How a classifier reads maps: every unit of them, or their means over space."""
 
+_BACKBONE = "backbone"
 
 # From zero, so that chance has no part in it and the first step leaves the backbone alone.
 _classifier = functools.partial(nn.Dense, kernel_init=nn.initializers.zeros, name="head")
@@ -41,7 +43,7 @@ class Head(nn.Module):
 class Transferred(nn.Module):
     """``network`` up to ``feature``, and a linear classifier: float[N, ...] -> float32[N, classes].
 
-    Its parameters are ``backbone``, those of the network's on which the feature depends, and
+    Its variables are ``backbone``, those of the network's on which the feature depends, and
     ``head``; its features are the network's up to that one, and ``logits``.
 
     Attributes:
@@ -60,25 +62,36 @@ class Transferred(nn.Module):
     def __call__(
         self, inputs: jax.Array, *, dropout: Dropout | None = None
     ) -> tuple[jax.Array, Features]:
-        if self.has_variable("params", "backbone"):
-            backbone = self.get_variable("params", "backbone")
-        else:
-            backbone = self.param("backbone", self._draw, inputs)
-        features = features_of(self._network(), backbone, inputs)
+        if not self.has_variable("params", _BACKBONE):
+            for name, tree in self._draw(self.make_rng("params"), inputs).items():
+                self.put_variable(name, _BACKBONE, tree)
+        names = [n for n in collections(self._network(), inputs.shape[1:]) if self._has(n)]
+        backbone = {name: self.get_variable(name, _BACKBONE) for name in names}
+        # What cannot change is not asked for: outside of training these are the same.
+        changing = any(self.is_mutable_collection(name) for name in names if name != "params")
+        features, changed = features_and_changes(
+            self._network(), backbone, inputs, changing and not self.is_initializing()
+        )
+        for name, tree in changed.items():
+            self.put_variable(name, _BACKBONE, tree)
         x = read(features[self.feature], self.reading)
         logits = _classifier(self.classes)(x).astype(jnp.float32)
         return logits, features | {"logits": logits}
+
+    def _has(self, collection: str) -> bool:
+        return self.has_variable(collection, _BACKBONE)
 
     def _network(self) -> nn.Module:
         """Linen takes a module among the attributes for a part of this one; it is not."""
         return self.network.clone(parent=None, name=None)
 
-    def _draw(self, key: jax.Array, inputs: jax.Array) -> Any:
+    def _draw(self, key: jax.Array, inputs: jax.Array) -> Mapping[str, Any]:
+        """The network's collections, with the variables only that the feature depends on."""
         network = self._network()
-        needed = stages(network, inputs.shape[1:], self.feature)
-        needed = {path for paths in needed.values() for path in paths}
-        drawn = flatten_dict(network.init(key, inputs)["params"], sep="/")
-        return unflatten_dict({path: drawn[path] for path in sorted(needed)}, sep="/")
+        needed = dependencies(network, inputs.shape[1:])[self.feature]
+        drawn = network.init(key, inputs)
+        own = {path: leaf for path, leaf in flat(drawn).items() if path in needed}
+        return {name: tree for name, tree in nested(own, drawn).items() if tree}
 
 
 def read(maps: jax.Array, reading: Reading) -> jax.Array:

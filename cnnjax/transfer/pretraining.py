@@ -4,30 +4,75 @@ import dataclasses
 import functools
 import hashlib
 import json
+import math
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import jax
 import numpy as np
-from flax.traverse_util import flatten_dict
+import optax
+from flax import struct
 
 from cnnjax.cache import cached
-from cnnjax.data import DataSet
+from cnnjax.data import DataSet, load
 from cnnjax.runtime.compilation import fingerprint
-from cnnjax.training.devices import Devices
-from cnnjax.training.evaluation import measure, predict
-from cnnjax.training.loop import fit
-from cnnjax.training.plan import Plan
+from cnnjax.training import Devices, Plan, Task, fit, measure, predict, schedules
 from cnnjax.training.progress import init_progress, no_totals, step_on_rows
-from cnnjax.training.task import Hparams, Task
+from cnnjax.training.task import Hparams
+from cnnjax.training.variables import flat
+from cnnjax.transfer.backbones import backbone
+from cnnjax.transfer.views import distort
+
+SOURCE = "digits:01234"
+"""What the LeNets are pretrained on."""
 
 _FOLDER = "pretrained"
+_PLAN = Plan(epochs=40, batch_size=64, select="last")
+# Amounts of ops.random_warp.
+_DISTORTIONS = {
+    "shift": 2.0, "scaling": 0.2, "squeezing": 0.2, "shearing": 0.3, "rotation": 0.3,
+    "bending": 1.0,
+}  # fmt: skip
+
+
+@struct.dataclass
+class _Hparams:
+    """Of pretraining."""
+
+    learning_rate: float = 0.005
+    weight_decay: float = 0.01
+
+
+@functools.cache
+def lenet_of_digits(name: str, folder: Path) -> Mapping[str, np.ndarray]:
+    """The variables of a LeNet that was trained on :data:`SOURCE`, path -> array.
+
+    Args:
+        name: of a backbone.
+        folder: data directory, in which they are kept.
+    """
+    dataset = load(SOURCE)
+    network = backbone(name, dataset.spec.shape, SOURCE)
+    steps = _PLAN.epochs * math.ceil(dataset.spec.examples / _PLAN.batch_size)
+    learned = Task(
+        model=network.model(network.last, len(dataset.classes)),
+        optimizer=functools.partial(_adamw, steps),
+        prepare=network.prepare,
+        augment=functools.partial(distort, _DISTORTIONS),
+    )
+    return pretrained(name, learned, dataset, _Hparams(), _PLAN, folder)
+
+
+def _adamw(steps: int, hparams: _Hparams) -> optax.GradientTransformation:
+    schedule = schedules.cosine(hparams.learning_rate, steps)
+    return optax.adamw(schedule, weight_decay=hparams.weight_decay)
 
 
 def pretrained(
     name: str, task: Task, dataset: DataSet, hparams: Hparams, plan: Plan, folder: Path
 ) -> dict[str, np.ndarray]:
-    """The parameters of ``task`` trained on ``dataset``, path -> array: from the file, or learned.
+    """The variables of ``task`` trained on ``dataset``, path -> array: from the file, or learned.
 
     The file is ``folder/pretrained/NAME-DIGEST.npz``; the digest is of everything that it depends
     on: the programs that draw and train, hyperparameters, plan and data, versions and hardware.
@@ -36,7 +81,8 @@ def pretrained(
         name: of what is trained, for the file and for the line on standard error that says so.
         task: what is learned, and how.
         dataset: from :func:`cnnjax.data.load`.
-        hparams, plan: how.
+        hparams: of the training.
+        plan: of the training.
         folder: data directory.
     """
     hparams = jax.tree.map(np.float32, hparams)
@@ -46,12 +92,12 @@ def pretrained(
     def learn() -> dict[str, np.ndarray]:
         print(f"pretraining {name} on {dataset.name} (once), into {path}", file=sys.stderr)
         devices = Devices("single")
-        params = jax.device_get(fit(task, dataset.splits, hparams, plan, devices=devices).params)
+        fitted = fit(task, dataset.splits, hparams, plan, devices=devices)
         test = dataset.splits["test"]
-        logits = predict(task, devices)(params, test["inputs"])
+        logits = predict(task, devices)(fitted.variables, test["inputs"])
         found = measure(task, logits, test["labels"], hparams)
         print(f"pretrained: test accuracy {found['accuracy']:.4f}", file=sys.stderr)
-        return flatten_dict(params, sep="/")
+        return flat(jax.device_get(fitted.variables))
 
     return cached(path, learn)
 

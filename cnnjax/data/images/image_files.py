@@ -135,7 +135,7 @@ def random_crops(inputs: Any, seed: int, epoch: int) -> ImageFiles:
         UserError: ``inputs`` are no files.
     """
     if not isinstance(inputs, ImageFiles):
-        raise UserError("random crops are made of image files: take --config.dataset=folder:PATH")
+        raise UserError("random crops are made of image files: take dataset=folder:PATH")
     return inputs.random_crops(seed, epoch)
 
 

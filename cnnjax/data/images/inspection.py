@@ -40,7 +40,8 @@ def inspected(name: str, paths: Sequence[Path], data_dir: Path | None) -> np.nda
             more = f" and {len(defects) - _SHOWN:,} more" if len(defects) > _SHOWN else ""
             listed = "; ".join(map(str, defects[:_SHOWN]))
             raise UserError(f"{name}: {listed}{more}; repair or remove what is damaged")
-        return {"sha256": np.frombuffer(b"".join(found), np.uint8).reshape(len(paths), -1)}
+        digests = b"".join(digest for digest in found if isinstance(digest, bytes))
+        return {"sha256": np.frombuffer(digests, np.uint8).reshape(len(paths), -1)}
 
     return cached(known, inspect)["sha256"]
 

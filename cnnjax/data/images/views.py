@@ -68,11 +68,15 @@ def random_crop(
     from PIL import Image
 
     height, width, channels = shape
-    left, top, across, down = box = random_box(random, *image.size)
+    left, top, across, down = random_box(random, *image.size)
     mirrored = random.random_sample() < 0.5
     factor = reduce(image, min(across / width, down / height), 1)
-    outer = [math.floor(box[axis] / factor) for axis in (0, 1)]
-    outer += [math.ceil((box[axis] + box[axis + 2]) / factor) for axis in (0, 1)]
+    outer = (
+        math.floor(left / factor),
+        math.floor(top / factor),
+        math.ceil((left + across) / factor),
+        math.ceil((top + down) / factor),
+    )
     inner = (
         left / factor - outer[0],
         top / factor - outer[1],
@@ -96,7 +100,7 @@ def random_box(random: np.random.RandomState, width: int, height: int) -> Box:
     """
     for _ in range(_TRIES):
         area = width * height * random.uniform(*_AREA)
-        ratio = math.exp(random.uniform(*map(math.log, _RATIO)))
+        ratio = math.exp(random.uniform(math.log(_RATIO[0]), math.log(_RATIO[1])))
         across, down = round(math.sqrt(area * ratio)), round(math.sqrt(area / ratio))
         if 0 < across <= width and 0 < down <= height:
             left = random.randint(width - across + 1)

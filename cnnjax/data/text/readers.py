@@ -5,6 +5,7 @@ import io
 import re
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from cnnjax.errors import UserError
 
@@ -176,7 +177,7 @@ def table(path: Path, text: str, label: str) -> list[tuple[str, str]]:
     return found
 
 
-def _rows(path: Path, reader: Iterator[Sequence[str]]) -> Iterator[tuple[int, Sequence[str]]]:
+def _rows(path: Path, reader: Any) -> Iterator[tuple[int, Sequence[str]]]:
     """The rows that are not blank, each with the number of its last line."""
     try:
         for row in reader:

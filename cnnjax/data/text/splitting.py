@@ -35,5 +35,5 @@ def three_splits(found: Mapping[str, Sentences]) -> tuple[dict[str, Sentences], 
 def _part(sentences: Sentences) -> tuple[Sentences, Sentences]:
     texts, labels = sentences
     parts = stratified_parts(labels, (_FRACTION,), _SPLIT_SEED)
-    part, rest = (([texts[row] for row in rows], labels[rows]) for rows in parts)
+    part, rest = (([texts[int(row)] for row in rows], labels[rows]) for rows in parts)
     return part, rest

@@ -46,7 +46,7 @@ class Unit:
 
     activation: Activation
     pool: Pool
-    window: tuple[int, int]
+    window: tuple[int, ...]
     pads: tuple[tuple[int, int], ...]
     precision: lax.PrecisionLike
 
@@ -63,7 +63,7 @@ class Unit:
         """
         return self.pool == "max" and self.activation in _NEVER_FALLING
 
-    def extents(self, x: jax.Array, kernel: jax.Array) -> tuple[tuple[int, int], tuple[int, int]]:
+    def extents(self, x: jax.Array, kernel: jax.Array) -> tuple[tuple[int, ...], tuple[int, ...]]:
         """How many pooled units there are along each axis, and how many blocks each depends on."""
         axes = list(zip(x.shape[1:3], self.pads, kernel.shape, self.window, strict=False))
         pooled = tuple((size + sum(pad) - k + 1) // w for size, pad, k, w in axes)
@@ -149,7 +149,7 @@ def _cut(x: jax.Array, unit: Unit, counts: Sequence[int]) -> jax.Array:
 
 
 def _at_every_position(
-    kernel: jax.Array, window: tuple[int, int], reach: Sequence[int]
+    kernel: jax.Array, window: tuple[int, ...], reach: Sequence[int]
 ) -> jax.Array:
     """[k, l, C, F] -> [q, q, window * C, window * F]: the kernel at each place of a window."""
     height, width, channels, _ = kernel.shape
@@ -190,7 +190,7 @@ def _patch_product(x: jax.Array, kernel: jax.Array, precision: lax.PrecisionLike
 
 
 @functools.partial(jax.custom_jvp, nondiff_argnums=(1, 2))
-def _patches(blocks: jax.Array, pooled: tuple[int, int], reach: tuple[int, int]) -> jax.Array:
+def _patches(blocks: jax.Array, pooled: tuple[int, ...], reach: tuple[int, ...]) -> jax.Array:
     """[B, *blocks, N] -> [q * q * B, P * Q * N]: for every pooled unit the blocks it depends on.
 
     First side by side, then one below the other: of a row of units all is copied at once.

@@ -1,4 +1,4 @@
-"""The few sizes that batches of sentences come in: each is a program of its own."""
+"""The few buckets of sizes that batches of sentences come in: each is a program of its own."""
 
 import dataclasses
 from collections.abc import Iterable, Sequence
@@ -25,7 +25,7 @@ class Bucket:
 
 
 def length_buckets(inputs: np.ndarray, needed: np.ndarray, batch_size: int) -> tuple[Bucket, ...]:
-    """The sizes that batches come in: one for each class of lengths, and two for what exceeds them.
+    """The buckets that batches come in: one for each class of lengths, two for what exceeds them.
 
     Args:
         inputs: ids int[N, T].
@@ -33,10 +33,10 @@ def length_buckets(inputs: np.ndarray, needed: np.ndarray, batch_size: int) -> t
         batch_size: B.
 
     Returns:
-        Growing sizes.  A class has the rows that its batches are expected to look up, and some to
-        spare; a batch that needs more has the next size.  The last but one has many to spare and
+        Growing buckets.  A class has the rows that its batches are expected to look up, and some to
+        spare; a batch that needs more has the next one.  The last but one has many to spare and
         the last all that are possible, several times as many.  Both numbers are rounded up, so
-        that nearly the same data have the same sizes.
+        that nearly the same data have the same ones.
     """
     length = inputs.shape[1]
     most = (batch_size + 1) * length + 1  # one more: what fills a batch up is looked up, too
@@ -44,33 +44,33 @@ def length_buckets(inputs: np.ndarray, needed: np.ndarray, batch_size: int) -> t
     quantiles = np.quantile(needed, np.arange(1, _CLASSES + 1) / _CLASSES, method="higher")
     classes = np.unique(np.minimum(_rounded(quantiles, _COLUMN_STEP), length))
 
-    def size(columns: int, members: np.ndarray, spare: float) -> Bucket:
+    def bucket(columns: int, members: np.ndarray, spare: float) -> Bucket:
         rows = int(_rounded(_expected_rows(members, batch_size, spare), _ROW_STEP))
         return Bucket(int(columns), min(rows, largest.rows))
 
-    sizes, below = [], 0
+    buckets, below = [], 0
     for columns in classes:
         members = inputs[(needed > below) & (needed <= columns)]
-        sizes.append(size(columns, members, _SPARE))
+        buckets.append(bucket(columns, members, _SPARE))
         below = columns
-    ample = size(classes[-1], members, _AMPLE)
-    return tuple(dict.fromkeys((*sizes, ample, largest)))  # small data have some of them equal
+    ample = bucket(classes[-1], members, _AMPLE)
+    return tuple(dict.fromkeys((*buckets, ample, largest)))  # small data have some of them equal
 
 
 def buckets_of(
     inputs: np.ndarray,
     needed: np.ndarray,
     batches: Iterable[tuple[np.ndarray, np.ndarray]],
-    steps: Sequence[Bucket],
+    buckets: Sequence[Bucket],
 ) -> list[Bucket]:
-    """The first of ``steps`` that fits each batch.
+    """The first of ``buckets`` that fits each batch.
 
     Args:
         inputs: ids int[N, T].
         needed: int[N], how many columns each input needs.
         batches: of each its rows of ``inputs`` and their weights; where that is 0, an input may be
             cut, but is looked up.
-        steps: growing sizes; the last fits all.
+        buckets: growing; the last fits all.
     """
     seen = np.zeros(int(inputs.max(initial=0)) + 1, bool)
     found = []
@@ -80,7 +80,7 @@ def buckets_of(
         seen[0] = True
         seen[inputs[rows, :columns]] = True
         count = np.count_nonzero(seen)
-        found.append(next(s for s in steps if s.columns >= columns and s.rows >= count))
+        found.append(next(b for b in buckets if b.columns >= columns and b.rows >= count))
     return found
 
 
