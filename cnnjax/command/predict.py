@@ -33,7 +33,7 @@ def print_answers(
     Args:
         experiment: that was run.
         config: its configuration.
-        places: where.
+        places: the folders to read from and to write to.
         inputs: files, or folders of images; where the model is one of sentences, text files or "-".
         words: what else stands on the command line: sentences.
         explain: print the three n-grams that decided, and what they add to the class's logit.

@@ -55,7 +55,7 @@ def train(
     Args:
         experiment: what is trained.
         config: its configuration.
-        places: where.
+        places: the folders to read from and to write to.
         execution: on which devices, and how often it is saved.
         argv: recorded in config.json.
         say: receives lines for the user.

@@ -68,11 +68,11 @@ class Trainer:
     by: ``fold``, ``folds`` and ``fold_seed``, unless it is another.
 
     Args:
-        task: what is learned, and how.
+        task: the model with its loss and its optimiser.
         splits: "train", "validation" and, if it is to be measured, "test", each with "inputs"
             [N, ...] and "labels" int32[N].
-        plan: for all configurations; its seed is not used.
-        devices: where.
+        plan: the plan of all configurations; its seed is not used.
+        devices: those that compute, and the way in which they share a batch.
         division: of all examples anew, as a configuration says.
         configs: those that will be trained, if they are known.
         trained_rows: of which examples more than the plain view is precomputed, where a part of the
@@ -201,7 +201,7 @@ def open_trainer(
         config: one of them.
         dataset: not yet divided as a configuration says.
         spec: of a configuration's training split.
-        devices: where.
+        devices: those that compute, and the way in which they share a batch.
         data_dir: as in :func:`cnnjax.data.load`.
         keep: features of a frozen part of the model in the data directory.
         rows: ``configs`` and ``trained_rows`` of :class:`Trainer`.

@@ -82,7 +82,7 @@ def merge(
     Args:
         params: nested dicts of arrays; their values only count where they are kept.
         arrays: as :func:`cnnjax.pretrained.weights.read` gives them.
-        source: what they are from, for messages.
+        source: the name of the file that they are from, for messages.
         keep: patterns (``fnmatch``) of parameters, their names joined with slashes, that are not
             taken from the file, whether it has them or not: ``layer4.*``, ``fc/*``.
         ignore: patterns of the file's names that may be left over.

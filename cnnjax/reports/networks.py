@@ -71,7 +71,7 @@ def write_networks(
     """Write ``networks.md`` and ``networks.png``; returns the files.
 
     Args:
-        folder: where.
+        folder: in which the files are written.
         networks: in the paper's order.
         title: of table and picture.
         source: of the published numbers.

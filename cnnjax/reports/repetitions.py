@@ -20,7 +20,7 @@ def write_repetitions(
     has several.  One with a fold that was not finished does not count.
 
     Args:
-        folder: where.
+        folder: in which the files are written.
         trials: the rows of a sweep.
         published: configuration -> the accuracy in % that a paper has for it, if one has.
 

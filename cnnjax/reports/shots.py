@@ -46,7 +46,7 @@ def write_shots(
     """Write ``transfer.md`` and, where the number of images varies, ``transfer.png``; the files.
 
     Args:
-        folder: where.
+        folder: in which the files are written.
         rows: of a sweep; "shots" in their configuration are training images a class, or None.
         title: of table and picture.
         panels: field of the configuration by whose values the picture is divided.

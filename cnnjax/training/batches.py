@@ -26,10 +26,10 @@ class Batches:
     inputs so long: a batch of short sentences is little work.
 
     Args:
-        task: what is learned.
+        task: the model with its loss and its optimiser.
         inputs: stored inputs of the training split [N, ...].
         plan: batch size, seed, and how batches are composed.
-        devices: where.
+        devices: those that compute, and the way in which they share a batch.
 
     Attributes:
         steps: S, batches in an epoch.

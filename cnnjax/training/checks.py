@@ -83,7 +83,7 @@ def outputs_of(task: Task, inputs: Any, hparams: Hparams) -> int:
     Args:
         task: whose model, loss and optimiser are traced; nothing is computed.
         inputs: stored inputs [N, ...], of which shape and type matter.
-        hparams: of the run.
+        hparams: the hyperparameters of the run; they may be traced.
 
     Raises:
         UserError: a model, a loss or an optimiser that training cannot take.

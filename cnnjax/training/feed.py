@@ -41,7 +41,7 @@ class Feed:
         task: what is learned; what its ``views`` make of the inputs is what is trained on.
         split: "inputs" [N, ...] and "labels" int32[N].
         plan: gives the seed.
-        devices: where.
+        devices: those that compute, and the way in which they share a batch.
     """
 
     def __init__(self, task: Task, split: Mapping[str, Any], plan: Plan, devices: Devices):

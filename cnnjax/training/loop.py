@@ -68,7 +68,7 @@ def fit(
     """Train ``task`` on ``splits["train"]``, select on ``splits["validation"]``.
 
     Args:
-        task: what is learned, and how.
+        task: the model with its loss and its optimiser.
         splits: "train" and "validation", each with "inputs" and "labels"; where nothing is selected
             by it, validation may be left out.
         hparams: a pytree of numbers, as a ``flax.struct.dataclass``.

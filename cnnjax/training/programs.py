@@ -22,8 +22,8 @@ class Programs:
     """The compiled functions of one task, which trainings one after another share.
 
     Args:
-        task: what is learned, and how.
-        devices: where.
+        task: the model with its loss and its optimiser.
+        devices: those that compute, and the way in which they share a batch.
     """
 
     def __init__(self, task: Task, devices: Devices):

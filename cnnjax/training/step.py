@@ -57,10 +57,10 @@ def init_state(
     """The state before the first step; pure, so it can be jitted and vmapped over seeds.
 
     Args:
-        task: what is trained.
-        seed: of the run; may be traced.
+        task: the model with its loss and its optimiser.
+        seed: the seed of the run; it may be traced.
         inputs: stored inputs [N, ...]; only their shape and type matter.
-        hparams: of the run.
+        hparams: the hyperparameters of the run; they may be traced.
     """
     drawn = draw(task, stream(seed, "init"), inputs)
     collections = variables.replaced(drawn, task.initial) if task.initial else dict(drawn)
@@ -79,8 +79,8 @@ def draw(task: Task, key: jax.Array, inputs: jax.Array) -> dict[str, Any]:
     """The model's collections as it draws them itself, without ``task.initial``; pure.
 
     Args:
-        task: whose model.
-        key: of the draw.
+        task: the task whose model is drawn.
+        key: the random key of the draw.
         inputs: stored inputs [N, ...]; only their shape and type matter.
     """
     example = jax.eval_shape(task.prepare, inputs[:1])
@@ -101,8 +101,8 @@ def train_step(
     """One update on one batch: the gradient of the weighted mean loss.
 
     Args:
-        task: what is trained.
-        state: before the step.
+        task: the model with its loss and its optimiser.
+        state: the state before the step.
         batch: "inputs" [N, ...], "labels" int32[N], "weights" float32[N] (0: padding, which
             contributes nothing).
         hparams: traced; the optimiser is built from them.
@@ -182,10 +182,10 @@ def calibrate(
     """The state before an epoch, its optimiser calibrated if the task wants that; pure.
 
     Args:
-        task: what is trained.
-        state: after the epoch before.
+        task: the model with its loss and its optimiser.
+        state: the state after the epoch before.
         data: "inputs" [N, ...] and "labels" int32[N].
-        hparams: traced.
+        hparams: the hyperparameters, which are traced.
         members: int[n], the rows that are trained on; by default all.
     """
     if not task.calibrate:

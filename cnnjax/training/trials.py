@@ -62,7 +62,7 @@ class TrialPrograms:
     """The compiled functions of one task for many trials, which sets of trials share.
 
     Args:
-        task: what is learned, and how.
+        task: the model with its loss and its optimiser.
         plan: epochs, batch size, patience and selection.
         devices: whose devices the trials are divided among.
         trials: how many are trained at once at most; fewer are filled up with repeats.
@@ -106,7 +106,7 @@ def fit_trials(
     """Train R trials at once; each agrees, to float tolerance, with :func:`fit` on it alone.
 
     Args:
-        task: what is learned, and how.
+        task: the model with its loss and its optimiser.
         data: "inputs" [N, ...] and "labels" int32[N], of which there is one copy per device.
         rows: for every trial, which rows it trains and is validated on ("train" and "validation");
             all with equally many training rows.

@@ -82,9 +82,9 @@ def precompute(
     """``task`` on the features of its frozen part, each computed once.
 
     Args:
-        task: what is learned, and how.
+        task: the model with its loss and its optimiser.
         inputs: stored inputs of all examples [N, ...].
-        devices: where.
+        devices: those that compute, and the way in which they share a batch.
         folder: data directory, in which features are kept by all that they depend on: the
             program that computes them, its parameters, the inputs, versions and hardware.
         trained_rows: int[n], sorted, those of which more than the plain view is wanted; by default

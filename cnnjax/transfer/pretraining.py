@@ -79,7 +79,7 @@ def pretrained(
 
     Args:
         name: of what is trained, for the file and for the line on standard error that says so.
-        task: what is learned, and how.
+        task: the model with its loss and its optimiser.
         dataset: from :func:`cnnjax.data.load`.
         hparams: of the training.
         plan: of the training.
