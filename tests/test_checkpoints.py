@@ -154,3 +154,11 @@ def test_the_checksums_are_those_of_sha256sum(saved):
 def test_due_follows_the_clock(tmp_path):
     assert not Checkpoints(tmp_path, every_seconds=1000).due()
     assert Checkpoints(tmp_path, every_seconds=0).due()
+
+
+def test_a_state_of_another_structure_is_said_in_one_line(tmp_path):
+    """As another version saved it: Orbax would print every array."""
+    Checkpoints(tmp_path).save(1, {"a": jnp.ones(2)}, {})
+    with pytest.raises(UserError, match="holds a state of another structure") as caught:
+        Checkpoints(tmp_path).restore({"a": jnp.ones(2), "b": jnp.ones(3)})
+    assert "\n" not in str(caught.value)

@@ -124,7 +124,14 @@ class Checkpoints:
         arguments = ocp.args.Composite(
             tree=ocp.args.StandardRestore(targets), meta=ocp.args.JsonRestore()
         )
-        restored = self._open().restore(good, args=arguments)
+        try:
+            restored = self._open().restore(good, args=arguments)
+        except (ValueError, KeyError):  # Orbax's many lines name every array
+            raise UserError(
+                f"{self.directory / str(good)}: holds a state of another structure, as another "
+                f"version of cnnjax saves it; go on with that version, or start over in another "
+                f"folder"
+            ) from None
         return restored["tree"], restored["meta"]
 
     def latest(self) -> int | None:
