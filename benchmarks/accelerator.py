@@ -16,7 +16,7 @@ from benchmarks.lenet import BATCHES, EXAMPLES
 from benchmarks.provenance import provenance
 from benchmarks.side_by_side import fastest, ratio, step_times
 from benchmarks.tables import RESULTS
-from cnnjax.runtime.durable import write_json
+from cnnjax.files.durable import write_json
 
 TORCH = ("eager", "channels_last", "graphed")
 _STEPS, _ROUNDS = 200, 5

@@ -12,7 +12,7 @@ from cnnjax.experiment import record
 from cnnjax.experiment.places import Places
 from cnnjax.experiment.provenance import command
 from cnnjax.experiment.run import train
-from cnnjax.runtime.durable import write_json
+from cnnjax.files.durable import write_json
 
 # name -> (seeds, configuration).  Settings were tried on a few seeds whose test figures were seen
 # too: they are not chosen by validation alone.

@@ -19,10 +19,10 @@ from benchmarks.contestants import require_agreement
 from benchmarks.provenance import provenance
 from benchmarks.side_by_side import fastest, interleave, ratio
 from benchmarks.tables import RESULTS
+from cnnjax.files.durable import write_json
 from cnnjax.models import ResNet
 from cnnjax.pretrained.merge import merge
 from cnnjax.runtime.compilation import jit
-from cnnjax.runtime.durable import write_json
 from cnnjax.training import Task
 from cnnjax.training.step import init_state, train_step
 from cnnjax.training.variables import flat, nested

@@ -22,9 +22,9 @@ from flax.traverse_util import flatten_dict, unflatten_dict
 from benchmarks import torch_backbones
 from benchmarks.provenance import provenance
 from benchmarks.tables import RESULTS
+from cnnjax.files.durable import write_json
 from cnnjax.models import CifarResNet
 from cnnjax.pretrained.merge import merge
-from cnnjax.runtime.durable import write_json
 from cnnjax.training import Task, TrainState, init_state, train_step
 from cnnjax.training.variables import flat, nested
 

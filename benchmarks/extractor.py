@@ -21,8 +21,8 @@ from benchmarks.provenance import provenance
 from benchmarks.tables import RESULTS
 from cnnjax import data
 from cnnjax.data.folds import pool
+from cnnjax.files.durable import write_json
 from cnnjax.models.resnet import IMAGENET_DEVIATION, IMAGENET_MEAN
-from cnnjax.runtime.durable import write_json
 from cnnjax.training import Devices, Plan, Task, fit, predict
 from cnnjax.training.batches import Batches
 from cnnjax.transfer.backbones import backbone

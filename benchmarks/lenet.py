@@ -20,9 +20,9 @@ from benchmarks.own_process import own_processes
 from benchmarks.provenance import provenance
 from benchmarks.side_by_side import fastest, interleave, ratio, step_times
 from benchmarks.tables import RESULTS
+from cnnjax.files.durable import write_json
 from cnnjax.models import LeNet1, LeNet5, ModernLeNet, summarize
 from cnnjax.runtime.cores import cores
-from cnnjax.runtime.durable import write_json
 
 EXAMPLES = 60_000
 BATCHES = (64, 512)

@@ -11,7 +11,7 @@ import experiments
 from benchmarks.tables import RESULTS
 from cnnjax.command import main
 from cnnjax.experiment import record
-from cnnjax.runtime.durable import write_json
+from cnnjax.files.durable import write_json
 from cnnjax.sweeps.directory import TRIALS, SweepDirectory
 
 

@@ -20,7 +20,7 @@ from benchmarks.sentence_steps import BATCH, VARIANTS, Contestant, Data
 from benchmarks.side_by_side import fastest, ratio, step_times
 from benchmarks.speed_tables import sentence_line
 from benchmarks.tables import RESULTS
-from cnnjax.runtime.durable import write_json
+from cnnjax.files.durable import write_json
 
 _OURS = "cnnjax", "cnnjax, whole length"
 _BY_LENGTH = "by length"  # PyTorch on cnnjax's short batches

@@ -13,7 +13,7 @@ from typing import Any
 
 from benchmarks.provenance import provenance
 from benchmarks.tables import RESULTS, ROOT
-from cnnjax.runtime.durable import write_json
+from cnnjax.files.durable import write_json
 
 COMMAND = ("--experiment=lenet",)
 _CHILD = Path(__file__).with_name("start_child.py")

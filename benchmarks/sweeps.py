@@ -19,9 +19,9 @@ from benchmarks.own_process import OwnProcess
 from benchmarks.provenance import provenance
 from benchmarks.side_by_side import fastest, interleave, ratio
 from benchmarks.tables import RESULTS
+from cnnjax.files.durable import write_json
 from cnnjax.runtime.compilation import run_where_called
 from cnnjax.runtime.cores import cores
-from cnnjax.runtime.durable import write_json
 from cnnjax.sweeps.engines import use_threads
 from cnnjax.training import Devices
 

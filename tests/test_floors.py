@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parent.parent / "cnnjax"
 # From the bottom: what is on one line may import each other.
 FLOORS = (
-    ("errors", "runtime"),
+    ("errors", "runtime", "files"),
     ("cache", "config"),
     ("ops",),
     ("layers",),

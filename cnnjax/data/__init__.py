@@ -10,10 +10,10 @@ import importlib
 from pathlib import Path
 
 from cnnjax.data.dataset import DataSet, Spec
-from cnnjax.data.folders import data_folder, expanded
 from cnnjax.data.folds import Division, Rows, cross_validation, divide
 from cnnjax.data.images import ImageFiles, random_crops
 from cnnjax.errors import ArgumentError, UserError, system_reason
+from cnnjax.files.folders import data_folder, expanded
 
 __all__ = [
     "DataSet",

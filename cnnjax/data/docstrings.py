@@ -19,9 +19,9 @@ from typing import NamedTuple
 import numpy as np
 
 from cnnjax.data.dataset import DataSet
-from cnnjax.data.folders import data_folder
 from cnnjax.data.text import text_dataset, tokens
-from cnnjax.runtime.durable import write_text
+from cnnjax.files.durable import write_text
+from cnnjax.files.folders import data_folder
 
 PACKAGES = ("python", "numpy", "scipy", "jax")
 """The classes: the standard library and three packages."""

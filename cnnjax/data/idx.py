@@ -6,8 +6,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax.data import manual_files
 from cnnjax.errors import UserError
+from cnnjax.files.foreign import unpacked
 
 _UNSIGNED_BYTE = 0x08
 
@@ -29,7 +29,7 @@ def read(path: Path, rank: int) -> np.ndarray:
         UserError: a missing or unreadable file, a wrong magic number, a truncated file or one
             with bytes left over.
     """
-    content = manual_files.content(path)
+    content = unpacked(path)
     magic = content[:4]
     expected = bytes([0, 0, _UNSIGNED_BYTE, rank])
     if magic != expected:

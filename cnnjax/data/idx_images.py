@@ -10,9 +10,10 @@ import tensorflow_datasets as tfds
 
 from cnnjax.data import idx
 from cnnjax.data.dataset import DataSet, stratified_parts, take
-from cnnjax.data.manual_files import digest, find, sha256
 from cnnjax.data.preparation import prepare, quiet, read, require_reachable
 from cnnjax.errors import UserError
+from cnnjax.files.durable import digest, sha256
+from cnnjax.files.foreign import find
 
 _FILES = {
     ("train", "images"): "train-images-idx3-ubyte",

@@ -5,9 +5,9 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.data.dataset import DataSet
-from cnnjax.data.folders import expanded
 from cnnjax.data.text import readers, text_dataset, three_splits
 from cnnjax.errors import UserError
+from cnnjax.files.folders import expanded
 
 
 def load(name: str, data_dir: Path | None, manual_dir: Path | None) -> DataSet:

@@ -8,9 +8,10 @@ import tensorflow_datasets as tfds
 
 from cnnjax.data import zip_text
 from cnnjax.data.dataset import DataSet, stratified_parts, take
-from cnnjax.data.manual_files import digest, find, sha256
 from cnnjax.data.preparation import prepare, quiet, read
 from cnnjax.errors import UserError
+from cnnjax.files.durable import digest, sha256
+from cnnjax.files.foreign import find
 
 _STEMS = {"train": "zip.train", "test": "zip.test"}
 _ADDRESS = "https://hastie.su.domains/ElemStatLearn/data.html"

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from cnnjax.data import manual_files
 from cnnjax.errors import UserError
+from cnnjax.files.foreign import unpacked
 
 SIZE = 16
 CLASSES = 10
@@ -27,7 +27,7 @@ def read(path: Path) -> tuple[np.ndarray, np.ndarray]:
         UserError: a missing, unreadable or truncated file, one without images, or the first line
             that is not an image, by its number.
     """
-    lines = manual_files.content(path).splitlines()
+    lines = unpacked(path).splitlines()
     if not lines:
         raise UserError(f"{path}: holds no image")
     table = np.array([_line(path, i, line) for i, line in enumerate(lines, 1)], np.float64)

@@ -25,8 +25,8 @@ from safetensors.numpy import load_file, save_file
 from cnnjax import config
 from cnnjax.errors import UserError
 from cnnjax.experiment.directory import Directory
+from cnnjax.files.durable import write_json, write_text
 from cnnjax.runtime import processes
-from cnnjax.runtime.durable import write_json, write_text
 
 METRICS = "metrics.jsonl"
 

@@ -9,8 +9,8 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from cnnjax.data.folders import data_folder
 from cnnjax.errors import UserError, reason
+from cnnjax.files.folders import data_folder
 
 _TORCHVISION = "https://download.pytorch.org/models/"
 _IDELBAYEV = (

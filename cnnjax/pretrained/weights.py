@@ -13,11 +13,11 @@ import numpy as np
 from flax.traverse_util import flatten_dict
 from safetensors import SafetensorError, deserialize
 
-from cnnjax.data.folders import expanded
 from cnnjax.errors import UserError, reason, system_reason
+from cnnjax.files.durable import checksums
+from cnnjax.files.folders import expanded
 from cnnjax.pretrained import keras_files, torch_files
 from cnnjax.pretrained.published import ADDRESSES, fetch
-from cnnjax.runtime.durable import checksums
 
 _FORMATS = (
     "PyTorch's .pth (a state_dict), Keras's .h5, .safetensors, .npz, a folder of .npy, or a run"

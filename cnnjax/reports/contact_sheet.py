@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from cnnjax.runtime.durable import write_text
+from cnnjax.files.durable import write_text
 
 if TYPE_CHECKING:
     from cnnjax.experiment.prediction import Labelled

@@ -7,11 +7,11 @@ from typing import Any
 
 from matplotlib.figure import Figure
 
+from cnnjax.files.durable import write_text
 from cnnjax.reports import sweep_axes
 from cnnjax.reports.networks import against, line
 from cnnjax.reports.statistics import summary_of
 from cnnjax.reports.sweep_tables import escape
-from cnnjax.runtime.durable import write_text
 
 _MARKERS = "*Pxs"  # of the sources' numbers
 

@@ -8,10 +8,10 @@ from typing import Any
 from matplotlib.figure import Figure
 from matplotlib.ticker import LogLocator, NullLocator
 
+from cnnjax.files.durable import write_text
 from cnnjax.reports import sweep_axes
 from cnnjax.reports.statistics import Summary, compare, summary_of
 from cnnjax.reports.sweep_tables import escape
-from cnnjax.runtime.durable import write_text
 
 
 @dataclasses.dataclass(frozen=True)

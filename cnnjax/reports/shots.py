@@ -9,10 +9,10 @@ from matplotlib.figure import Figure
 from matplotlib.ticker import NullLocator
 
 from cnnjax.config import REPLICATES
+from cnnjax.files.durable import write_text
 from cnnjax.reports.networks import against, line
 from cnnjax.reports.statistics import Summary, as_text, summary_of
 from cnnjax.reports.sweep_tables import escape
-from cnnjax.runtime.durable import write_text
 
 _MARKERS = "osD^vPX*"
 _A_CLASS = " a class"

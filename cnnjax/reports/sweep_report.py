@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from cnnjax.files.durable import write_text
 from cnnjax.reports.statistics import SweepResults
 from cnnjax.reports.sweep_figures import figures
 from cnnjax.reports.sweep_tables import csv_table, markdown_table
-from cnnjax.runtime.durable import write_text
 
 
 def write_sweep_report(

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from cnnjax.experiment.directory import Directory
-from cnnjax.runtime.durable import write_json, write_text
+from cnnjax.files.durable import write_json, write_text
 
 DESCRIPTION, TRIALS = "sweep.json", "trials.jsonl"
 _SAME = {"experiment": "experiment", "config": "configuration", "trials": "list of trials"}

@@ -21,8 +21,8 @@ import numpy as np
 import orbax.checkpoint as ocp
 
 from cnnjax.errors import UserError
+from cnnjax.files.durable import checksums
 from cnnjax.runtime import processes
-from cnnjax.runtime.durable import checksums
 
 
 class Checkpoints:

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.data.dataset import DataSet, stratified_parts, take
-from cnnjax.data.folders import expanded
 from cnnjax.data.images.decoding import ENDINGS
 from cnnjax.data.images.image_files import ImageFiles
 from cnnjax.data.images.inspection import inspected
 from cnnjax.errors import UserError
+from cnnjax.files.folders import expanded
 
 _SIZE = 224
 _SMALLEST = 8

@@ -8,10 +8,10 @@ from pathlib import Path
 import numpy as np
 
 from cnnjax.cache import cached
-from cnnjax.data.folders import data_folder
 from cnnjax.data.images.decoding import decoded, opened
 from cnnjax.data.images.image_files import CHANNELS, threads
 from cnnjax.errors import UserError
+from cnnjax.files.folders import data_folder
 
 _SHOWN = 3  # files in a message
 
