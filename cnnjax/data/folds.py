@@ -75,6 +75,33 @@ def fold_rows(labels: np.ndarray, fold: int, folds: int, seed: int) -> Rows:
     return {"train": others[train], "validation": others[validation], "test": parts[fold]}
 
 
+def few_shots(labels: np.ndarray, rows: np.ndarray, shots: int, seed: int) -> np.ndarray:
+    """``shots`` of ``rows`` of every class, drawn; those of fewer shots are among those of more.
+
+    Args:
+        labels: int[N] of all examples.
+        rows: int[n], to draw from.
+        shots: how many of each class.
+        seed: of the draw.
+
+    Returns:
+        Sorted int64[K * shots].
+
+    Raises:
+        UserError: a class with fewer.
+    """
+    random, drawn = np.random.RandomState(seed), []
+    for label in np.unique(labels):
+        members = rows[labels[rows] == label]
+        if len(members) < shots:
+            raise UserError(
+                f"config.shots={shots}: class {label} (counted from 0) has only {len(members):,} "
+                f"training examples"
+            )
+        drawn.append(random.permutation(members)[:shots])
+    return np.sort(np.concatenate(drawn))
+
+
 def held_out(splits: Rows, validation: int) -> np.ndarray:
     """The rows int64[n] that are not for testing, of which ``validation`` are to be held out.
 
