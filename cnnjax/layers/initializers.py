@@ -15,6 +15,8 @@ def fan_in_uniform(scale: float = 2.4, exponent: float = 1.0):
     """
 
     def init(key: jax.Array, shape: Sequence[int], dtype=float) -> jax.Array:
+        if 0 in shape:
+            raise ValueError(f"weights {tuple(shape)}: there are no inputs, or no units")
         bound = scale / math.prod(shape[:-1]) ** exponent
         return jax.random.uniform(key, shape, dtype, -bound, bound)
 

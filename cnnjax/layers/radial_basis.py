@@ -22,6 +22,8 @@ class RadialBasis(nn.Module):
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
         centres = jnp.asarray(np.asarray(self.centres), jnp.promote_types(x.dtype, jnp.float32))
+        if centres.ndim != 2 or not centres.size:
+            raise ValueError(f"centres is {centres.shape}; it must be [K, D], at least one of each")
         if x.ndim != 2 or x.shape[1] != centres.shape[1]:
             raise ValueError(
                 f"the units have {centres.shape[1]} inputs each; the inputs are {x.shape}"

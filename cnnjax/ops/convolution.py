@@ -99,6 +99,10 @@ def conv(
 
     Raises:
         ValueError: shapes that do not fit each other, naming both.
+
+    What is finite is the same on every platform, to rounding.  Where an operand is infinite or not
+    a number, more outputs than those that depend on it may be NaN on CPU: those of the same row or
+    tile, where it is multiplied by zeros (:mod:`cnnjax.ops.lowerings.convolution`).
     """
     rank = kernel.ndim - 2
     if not 1 <= rank <= 3 or x.ndim != rank + 2:
@@ -149,7 +153,12 @@ def add_bias(y: jax.Array, bias: jax.Array | None) -> jax.Array:
 
 
 def check_groups(groups: int, channels: int, maps: int) -> None:
-    """Raise ValueError where channels and maps cannot be divided into so many groups."""
+    """Raise ValueError where there are no channels or maps, or not so many groups of them."""
+    if channels < 1 or maps < 1:
+        raise ValueError(
+            f"a convolution takes at least one input channel to at least one output map; here are "
+            f"{channels} input channel(s) and {maps} output map(s)"
+        )
     if groups < 1 or channels % groups or maps % groups:
         raise ValueError(
             f"groups is {groups}; it must be at least 1 and divide both "
@@ -189,6 +198,7 @@ def local_conv(
             f"local_conv takes inputs [N, *spatial, C] and a kernel [*outputs, *window, C, F]; "
             f"their shapes are {x.shape} and {kernel.shape}"
         )
+    check_groups(1, *kernel.shape[-2:])
     strides = per_axis(strides, rank, "strides")
     window = per_axis(kernel.shape[rank : 2 * rank], rank, "the kernel's window")
     sizes = x.shape[1:-1]

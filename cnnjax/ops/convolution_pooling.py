@@ -55,6 +55,11 @@ def conv_pool(
 
     Raises:
         ValueError: shapes that do not fit each other, naming both; an unknown pool.
+
+    What is finite is the same on every platform, to rounding.  Where an operand is infinite or not
+    a number, more outputs than those that depend on it may be NaN on CPU and NVIDIA's GPUs: those
+    whose blocks of pixels hold it, and of a mean or a sum all maps of the unit, because there it is
+    multiplied by zeros (:mod:`cnnjax.ops.lowerings.convolution_pooling`).
     """
     if pool not in _POOLS:
         raise ValueError(f"pool is {pool!r}; it must be one of {', '.join(_POOLS)}")

@@ -101,7 +101,8 @@ def random_warp(
 
 def _between_controls(size: int) -> np.ndarray:
     """float32[size, controls]: what each control point gives to each pixel, smoothly: cosines."""
-    distance = np.arange(size)[:, None] * (_CONTROLS - 1) / (size - 1) - np.arange(_CONTROLS)[None]
+    at = np.arange(size) * (_CONTROLS - 1) / max(size - 1, 1)
+    distance = at[:, None] - np.arange(_CONTROLS)[None]
     weights = np.cos(np.pi / 2 * np.clip(distance, -1, 1)) ** 2
     return weights.astype(np.float32)
 

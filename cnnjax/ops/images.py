@@ -6,6 +6,8 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from cnnjax.ops.windows import at_least_one
+
 
 def intensity(images: jax.Array) -> jax.Array:
     """Grey levels as data sets and pictures have them, brought to one scale.
@@ -32,17 +34,24 @@ def resize_by_area(images: jax.Array, size: int) -> jax.Array:
     """float[N, H, W, C] -> float[N, size, size, C]: each output is the mean of the area it covers.
 
     A size that is a multiple of the images' repeats pixels; their own leaves them as they are.
+    Half types are averaged in float32.
     """
+    at_least_one(size, "size")
     down, right = (_overlaps(side, size) for side in images.shape[1:3])
-    return jnp.einsum("nhwc,ih,jw->nijc", images, down, right)
+    return jnp.einsum("nhwc,ih,jw->nijc", images, down, right).astype(images.dtype)
 
 
 def enlarge(images: jax.Array, factor: int) -> jax.Array:
-    """float[N, H, W, C] -> float[N, factor H, factor W, C], bilinearly: two matrix products."""
+    """float[N, H, W, C] -> float[N, factor H, factor W, C], bilinearly: two matrix products.
+
+    Half types are weighed in float32.
+    """
+    at_least_one(factor, "factor")
+    enlarged = images
     for axis in (1, 2):
         matrix = _bilinear(images.shape[axis], factor)
-        images = jnp.moveaxis(jnp.tensordot(images, matrix, ((axis,), (1,))), -1, axis)
-    return images
+        enlarged = jnp.moveaxis(jnp.tensordot(enlarged, matrix, ((axis,), (1,))), -1, axis)
+    return enlarged.astype(images.dtype)
 
 
 def _bilinear(size: int, factor: int) -> np.ndarray:

@@ -35,7 +35,7 @@ def max_of_lookup_conv(
     Returns:
         float[N, M] maxima and int32[N, M] winners, the maps of the first kernel first.  A winner is
         the position of the window with the maximum, of equals the first, to which all of the
-        gradient goes.
+        gradient goes; where there is a NaN, which is the maximum then, of the first NaN.
 
     Raises:
         ValueError: shapes that do not fit each other, or a window longer than T.
@@ -61,10 +61,10 @@ def check_kernels(table: jax.Array, ids: jax.Array, kernels: Sequence[jax.Array]
             f"{ids.dtype}{list(ids.shape)}"
         )
     for kernel in kernels:
-        if kernel.ndim != 3 or kernel.shape[1] != table.shape[1]:
+        if kernel.ndim != 3 or kernel.shape[1] != table.shape[1] or not kernel.size:
             raise ValueError(
                 f"a kernel over rows of {table.shape[1]} elements is [w, {table.shape[1]}, F], not "
-                f"{kernel.shape}"
+                f"{kernel.shape}; F is at least 1"
             )
         if not 1 <= kernel.shape[0] <= ids.shape[1]:
             raise ValueError(
@@ -98,7 +98,7 @@ def _projected(table: jax.Array, ids: jax.Array, kernels: tuple) -> tuple[jax.Ar
         y = lax.optimization_barrier(functools.reduce(jnp.add, terms))
         largest = lax.optimization_barrier(y.max(1))
         at = lax.broadcasted_iota(jnp.int32, y.shape, 1)
-        winners.append(jnp.where(y == largest[:, None], at, count).min(1))
+        winners.append(jnp.where((y == largest[:, None]) | (y != y), at, count).min(1))
         maxima.append(largest)
         first += window * maps
     return jnp.concatenate(maxima, axis=1), jnp.concatenate(winners, axis=1)

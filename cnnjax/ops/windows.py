@@ -26,6 +26,13 @@ def per_axis(value: int | Sequence[int], rank: int, name: str, minimum: int = 1)
     return values
 
 
+def at_least_one(value: int, name: str) -> int:
+    """``value``, an integer.  Raises ValueError, naming ``name``, for anything below 1 or else."""
+    if not isinstance(value, int | Integral) or value < 1:
+        raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
+    return int(value)
+
+
 def pad_widths(
     padding: Padding,
     sizes: Sequence[int],

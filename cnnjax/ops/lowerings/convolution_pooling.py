@@ -77,8 +77,7 @@ class Unit:
     def shares(self, maps: int, dtype: np.dtype) -> np.ndarray:
         """[F, positions * F]: the sum or mean over the groups as a product.
 
-        As a sum, the gradient would be computed once for every group, or concatenated.  (An
-        infinite unit makes the other maps of its window NaN: 0 times infinity.)
+        As a sum, the gradient would be computed once for every group, or concatenated.
         """
         share = np.eye(maps) / (self.positions if self.pool == "mean" else 1)
         return np.tile(share, (1, self.positions)).astype(dtype)
