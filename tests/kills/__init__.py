@@ -1,0 +1,1 @@
+"""Runs killed at any moment and started again: ``python -m tests.kills --kills=500``."""
