@@ -8,11 +8,9 @@ killed.  Ends with status 1 and names the chains where it is not.
 import argparse
 import concurrent.futures
 import itertools
-import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 from pathlib import Path
@@ -79,28 +77,17 @@ def _chain(run: Run, seconds: float, expected: dict, draw: random.Random) -> tup
             number = draw.choice([signal.SIGKILL] * 6 + [signal.SIGINT, signal.SIGTERM])
             after = draw.uniform(0, seconds)
             run.start()
-            kills += run.kill_after(after, lambda process, number=number: _send(process, number))
+            kills += run.end_after(after, number)
             history.append(f"{signal.Signals(number).name} after {after:.2f} s")
         run.finish()
         found = run.outcome()
         differing = [file for file in expected if found.get(file) != expected[file]]
         if differing:
             return kills, f"{'; '.join(history)}: other {', '.join(differing)}"
-    except (AssertionError, subprocess.TimeoutExpired) as error:
+    except AssertionError as error:
         return kills, f"{'; '.join(history)}: {error}"
     shutil.rmtree(run.workdir)
     return kills, None
-
-
-def _send(process: subprocess.Popen, number: int) -> None:
-    """To the process; a kill to its children, too."""
-    try:
-        if number == signal.SIGKILL:
-            os.killpg(process.pid, number)
-        else:
-            process.send_signal(number)
-    except ProcessLookupError:
-        pass
 
 
 if __name__ == "__main__":

@@ -2,25 +2,26 @@
 
 import hashlib
 import json
+import signal
 import socket
-import subprocess
-import sys
 import time
-from collections.abc import Callable
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).parent.parent.parent
+from tests.kills import process
+
+_SECONDS = 300  # after which a process hangs
 _SAVED_ALWAYS = "--checkpoint_seconds=0"
 
 SCENARIOS = {
     "lenet": ["--experiment=lenet", "--config.model=lenet1", "--config.epochs=12", _SAVED_ALWAYS],
-    "zipcode": ["--experiment=zipcode", "--config.dataset=digits", "--config.epochs=4",
+    "zipcode": ["--experiment=zipcode", "--config.dataset=digits", "--config.epochs=1",
                 _SAVED_ALWAYS],
     "strategies": ["--experiment=strategies", "--config.epochs=12", _SAVED_ALWAYS],
-    "transfer": ["--experiment=transfer", "--config.epochs=20", _SAVED_ALWAYS],
+    "transfer": ["--experiment=transfer", "--config.epochs=8", _SAVED_ALWAYS],
     "sentence": ["--experiment=sentence", "--config.epochs=2", "--config.embedding=20",
-                 "--config.model.maps=10", _SAVED_ALWAYS],
+                 "--config.maps=10", _SAVED_ALWAYS],
     "sweep": ["--experiment=strategies", "--sweep=seed=0:3", "--sweep=model=net1,net2",
               "--config.epochs=3"],
     "two": ["--experiment=lenet", "--config.model=lenet1", "--config.epochs=6", _SAVED_ALWAYS],
@@ -32,39 +33,33 @@ class Run:
     """The processes of a scenario in a folder, each time from where it was left."""
 
     def __init__(self, name: str, workdir: Path, data_dir: Path):
-        self.name, self.workdir, self._data_dir = name, workdir, data_dir
-        self._processes: list[subprocess.Popen] = []
+        self.name, self.workdir = name, workdir
+        self._flags = [*SCENARIOS[name], f"--workdir={workdir}", f"--data_dir={data_dir}"]
+        self._said = workdir.with_name(f"{workdir.name}.txt")
+        self._processes: list[ForkServerProcess] = []
 
     def start(self) -> None:
         """Start it, or go on with it."""
-        several = []
+        several: list[list[str]] = [[]]
         if self.name == "two":
             address = f"--coordinator=127.0.0.1:{_free_port()}"
             several = [[address, "--num_processes=2", f"--process_id={i}"] for i in range(2)]
-        self._processes = [self._process(flags) for flags in several or [[]]]
+        self._processes = [
+            process.start([*self._flags, *flags], self.workdir.parent, self._said)
+            for flags in several
+        ]
 
-    def _process(self, flags: list[str]) -> subprocess.Popen:
-        command = [
-            sys.executable, str(ROOT / "launch.py"), *SCENARIOS[self.name], *flags,
-            f"--workdir={self.workdir}", f"--data_dir={self._data_dir}",
-        ]  # fmt: skip
-        return subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
-            cwd=self.workdir.parent, start_new_session=True,
-        )  # fmt: skip
-
-    def kill_after(self, seconds: float, kill: Callable[[subprocess.Popen], None]) -> bool:
-        """Whether it was still there to be killed."""
+    def end_after(self, seconds: float, number: signal.Signals) -> bool:
+        """Send a signal after some time, and wait; whether it was still there."""
         until = time.monotonic() + seconds
-        while time.monotonic() < until:
-            if all(process.poll() is not None for process in self._processes):
-                break
+        while time.monotonic() < until and any(one.is_alive() for one in self._processes):
             time.sleep(0.005)
-        alive = any(process.poll() is None for process in self._processes)
-        for process in self._processes:
-            kill(process)
-        for process in self._processes:
-            process.communicate(timeout=120)
+        alive = any(one.is_alive() for one in self._processes)
+        for one in self._processes:
+            process.send(one, number)
+        for one in self._processes:
+            one.join(_SECONDS)
+            assert one.exitcode is not None, f"{number.name} did not end it: {self.said()}"
         return alive
 
     def finish(self) -> float:
@@ -75,10 +70,14 @@ class Run:
         """
         began = time.monotonic()
         self.start()
-        for process in self._processes:
-            said, _ = process.communicate(timeout=600)
-            assert process.returncode == 0, said
+        for one in self._processes:
+            one.join(_SECONDS)
+            assert one.exitcode == 0, self.said()
         return time.monotonic() - began
+
+    def said(self) -> str:
+        """What its processes printed, all that were started."""
+        return self._said.read_text(errors="replace") if self._said.exists() else ""
 
     def outcome(self) -> dict[str, Any]:
         """File -> its content, without what measures time."""
