@@ -56,7 +56,10 @@ def unpacked(path: Path) -> bytes:
             to more than its :func:`allowance`.
     """
     with parsing(path, "cannot be read, it may be truncated"):
-        stored = path.read_bytes()
+        try:
+            stored = path.read_bytes()
+        except IsADirectoryError:
+            raise UserError(f"{path}: cannot be read, it is a folder") from None
         if not stored.startswith(GZIP):
             return stored
         content = _gunzipped(path, stored)
