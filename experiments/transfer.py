@@ -14,11 +14,11 @@ and a linear classifier on features of a published network, each computed once,
         --config.weights=resnet18.pth --config.dataset=folder:PATH --config.shots=none
 
 Figures of all named sweeps and of photographs of ants and bees, and what the settings rest on, are
-in docs/transfer.md. Named sweeps: strategies (all on one target); shots (against the number of
+in docs/transfer.md.  Named sweeps: strategies (all on one target); shots (against the number of
 images); layers, a linear classifier on every stage of the pretrained and of a random network; and
-scenarios, cs231n's four cases, little and much data of a similar and of a different task. Different
-are the same digits with their pixels shuffled, by one permutation for all: nothing of a stroke is
-left.
+scenarios, cs231n's four cases, little and much data of a similar and of a different task.
+Different are the same digits with their pixels shuffled, by one permutation for all: nothing of a
+stroke is left.
 
 How it is done
 * A stage is a feature with parameters that no feature before it depends on, found by tracing
@@ -179,7 +179,9 @@ def rows(config: Config, labels: np.ndarray, splits: Rows) -> Rows | None:
     """
     if config.shots is None:
         return None
-    return splits | {"train": few_shots(labels, splits["train"], config.shots, config.seed)}
+    return splits | {
+        "train": few_shots(labels, splits["train"], config.shots, config.seed, config.dataset)
+    }
 
 
 def task(config: Config, spec: Spec) -> Task:

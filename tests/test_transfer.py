@@ -287,7 +287,7 @@ def test_a_stage_without_effect(capsys):
 def test_more_shots_than_images(capsys, tmp_path):
     flags = ["--experiment=transfer", f"--workdir={tmp_path}", "--config.shots=200"]
     message = refused(capsys, *flags)
-    assert "config.shots=200: class 0 (counted from 0) has only 1" in message
+    assert "config.shots=200: of class 0 (counted from 0) digits:56789 has only 1" in message
 
 
 @pytest.mark.parametrize(

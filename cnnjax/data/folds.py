@@ -75,7 +75,9 @@ def fold_rows(labels: np.ndarray, fold: int, folds: int, seed: int) -> Rows:
     return {"train": others[train], "validation": others[validation], "test": parts[fold]}
 
 
-def few_shots(labels: np.ndarray, rows: np.ndarray, shots: int, seed: int) -> np.ndarray:
+def few_shots(
+    labels: np.ndarray, rows: np.ndarray, shots: int, seed: int, dataset: str
+) -> np.ndarray:
     """``shots`` of ``rows`` of every class, drawn; those of fewer shots are among those of more.
 
     Args:
@@ -83,6 +85,7 @@ def few_shots(labels: np.ndarray, rows: np.ndarray, shots: int, seed: int) -> np
         rows: int[n], to draw from.
         shots: how many of each class.
         seed: of the draw.
+        dataset: its name, for the message.
 
     Returns:
         Sorted int64[K * shots].
@@ -95,8 +98,8 @@ def few_shots(labels: np.ndarray, rows: np.ndarray, shots: int, seed: int) -> np
         members = rows[labels[rows] == label]
         if len(members) < shots:
             raise UserError(
-                f"config.shots={shots}: class {label} (counted from 0) has only {len(members):,} "
-                f"training examples"
+                f"config.shots={shots}: of class {label} (counted from 0) {dataset} has only "
+                f"{len(members)} training images"
             )
         drawn.append(random.permutation(members)[:shots])
     return np.sort(np.concatenate(drawn))
