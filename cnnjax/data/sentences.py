@@ -1,7 +1,6 @@
 """The data sets of Kim 2014: prepared by a TensorFlow-free TFDS builder from their files."""
 
 import dataclasses
-import hashlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, ClassVar
@@ -14,6 +13,7 @@ from cnnjax.data.preparation import prepare, quiet, records, require_reachable
 from cnnjax.data.sentence_sources import SOURCES, Form, Source
 from cnnjax.data.text import text_dataset, three_splits
 from cnnjax.errors import UserError
+from cnnjax.files.durable import digest, sha256
 
 Files = Mapping[str, tuple[Path, ...]]
 """split -> its files."""
@@ -169,13 +169,13 @@ def _wanted(source: Source) -> str:
 def _config_name(name: str, form: Form, files: Files) -> str:
     """``name`` for the published files, recognised by checksum; else with a digest appended."""
     paths = [path for split in files.values() for path in split]
-    digests = [hashlib.sha256(path.read_bytes()).hexdigest() for path in paths]
+    digests = [sha256(path) for path in paths]
     if form.address:
         infos = Sentences.url_infos or {}
         published = {address: info.checksum for address, info in infos.items()}
         if digests == [published.get(form.address + path.name) for path in paths]:
             return name
-    return f"{name}-{hashlib.sha256(''.join(digests).encode()).hexdigest()[:12]}"
+    return f"{name}-{digest(digests)}"
 
 
 def _read(builder: Sentences, split: str) -> tuple[list[str], np.ndarray]:

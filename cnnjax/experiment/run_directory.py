@@ -25,7 +25,7 @@ from safetensors.numpy import load_file, save_file
 from cnnjax import config
 from cnnjax.errors import UserError
 from cnnjax.experiment.directory import Directory
-from cnnjax.files.durable import write_json, write_text
+from cnnjax.files.durable import sha256, write_json, write_text
 from cnnjax.runtime import processes
 
 METRICS = "metrics.jsonl"
@@ -187,10 +187,10 @@ class RunDirectory(Directory):
             settings = {"config": json.dumps(self.read("config.json")["config"])}
             save_file(dict(model), temporary, metadata=settings)
             temporary.replace(self._model)
-            content = {**result, "data": dict(result["data"]), "model_sha256": _sha256(self._model)}
+            content = {**result, "data": dict(result["data"]), "model_sha256": sha256(self._model)}
             if vocabulary:
                 write_text(self.vocabulary, "".join(f"{word}\n" for word in vocabulary))
-                content["data"]["vocabulary_sha256"] = _sha256(self.vocabulary)
+                content["data"]["vocabulary_sha256"] = sha256(self.vocabulary)
             write_json(self.path / "result.json", content)
 
         processes.from_leader(write)
@@ -229,9 +229,5 @@ class RunDirectory(Directory):
 
 
 def _require_whole(path: Path, digest: str) -> None:
-    if not path.exists() or _sha256(path) != digest:
+    if not path.exists() or sha256(path) != digest:
         raise UserError(f"{path}: is missing or damaged (its checksum is not that of the result)")
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()

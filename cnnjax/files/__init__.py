@@ -1,1 +1,1 @@
-"""Bytes on disk <-> values: read within bounds and with checksums, written whole or not at all."""
+"""Bytes on disk: found, read within bounds, and written whole or not at all."""

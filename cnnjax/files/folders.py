@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from cnnjax.errors import ArgumentError, UserError
+from cnnjax.errors import ArgumentError
 
 
 def expanded(argument: str, folder: str | Path) -> Path:
@@ -26,17 +26,3 @@ def data_folder(data_dir: str | Path | None) -> Path:
     """
     folder = data_dir or os.environ.get("TFDS_DATA_DIR") or "~/tensorflow_datasets"
     return expanded("data_dir", folder)
-
-
-def cache_folder(data_dir: str | Path | None) -> Path | None:
-    """:func:`data_folder` for what can be computed again: None where nobody has a home.
-
-    Raises:
-        UserError: a folder that is named and whose home there is not.
-    """
-    try:
-        return data_folder(data_dir)
-    except UserError:
-        if data_dir or os.environ.get("TFDS_DATA_DIR"):
-            raise
-        return None

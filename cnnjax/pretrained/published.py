@@ -10,6 +10,7 @@ import urllib.request
 from pathlib import Path
 
 from cnnjax.errors import UserError, reason
+from cnnjax.files.durable import sha256
 from cnnjax.files.folders import data_folder
 
 _TORCHVISION = "https://download.pytorch.org/models/"
@@ -57,7 +58,7 @@ def fetch(name: str, data_dir: Path | None = None) -> Path:
     path = data_folder(data_dir) / "weights" / address.rpartition("/")[2]
     (digits,) = re.findall(r"-([0-9a-f]{8})\.", path.name)
     if path.exists():
-        found = hashlib.sha256(path.read_bytes()).hexdigest()
+        found = sha256(path)
         if not found.startswith(digits):
             raise UserError(
                 f"{path}: is damaged or another file (its SHA-256 starts with {found[:8]}, not "
