@@ -14,7 +14,7 @@ from flax.linen.dtypes import promote_dtype
 
 from cnnjax import ops
 from cnnjax.ops.convolution import check_groups
-from cnnjax.ops.windows import Padding, at_least_one, per_axis
+from cnnjax.ops.windows import Padding, check_at_least_one, per_axis
 
 Shape = tuple[int, ...]
 BiasSharing = Literal["map", "unit", "none"]
@@ -84,7 +84,7 @@ class Conv(nn.Module):
 
     def _operands(self, x: jax.Array) -> tuple[jax.Array, jax.Array, jax.Array | None]:
         """Inputs, kernel and bias of one type, as :func:`cnnjax.ops.conv` takes them."""
-        at_least_one(self.features, "features")
+        check_at_least_one(self.features, "features")
         kernel = self._kernel(per_axis(self.kernel_size, x.ndim - 2, "kernel_size"), x.shape[-1])
         x, kernel = promote_dtype(x, kernel, dtype=self.dtype)
         if self.shared_kernel and self.connections is None:
@@ -177,7 +177,7 @@ class LocalConv(nn.Module):
 
     @nn.compact
     def __call__(self, x: jax.Array) -> jax.Array:
-        at_least_one(self.features, "features")
+        check_at_least_one(self.features, "features")
         window = per_axis(self.kernel_size, x.ndim - 2, "kernel_size")
         like = jax.ShapeDtypeStruct((*window, x.shape[-1], self.features), x.dtype)
         slide = lambda x, kernel: ops.conv(x, kernel, strides=self.strides, padding=self.padding)

@@ -9,7 +9,7 @@ from flax import linen as nn
 from cnnjax.layers import fan_in_uniform
 from cnnjax.models.interface import Dropout, Features
 from cnnjax.ops import scaled_tanh
-from cnnjax.ops.windows import at_least_one
+from cnnjax.ops.windows import check_at_least_one
 
 
 class FullyConnected(nn.Module):
@@ -38,7 +38,7 @@ class FullyConnected(nn.Module):
         for number, units in enumerate((*self.hidden, self.classes), start=1):
             last = number > len(self.hidden)
             name = "output" if last else f"F{number}"
-            at_least_one(units, "classes" if last else f"hidden[{number - 1}]")
+            check_at_least_one(units, "classes" if last else f"hidden[{number - 1}]")
             x = nn.Dense(units, kernel_init=fan_in_uniform(), dtype=self.dtype, name=name)(x)
             if not last:
                 x = features[name] = scaled_tanh(x)

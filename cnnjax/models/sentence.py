@@ -11,7 +11,7 @@ from jax import lax
 from cnnjax import ops
 from cnnjax.layers import symmetric_uniform
 from cnnjax.models.interface import Dropout
-from cnnjax.ops.windows import at_least_one
+from cnnjax.ops.windows import check_at_least_one
 
 Variant = Literal["rand", "static", "nonstatic", "multichannel"]
 ActivationName = Literal["relu", "tanh", "sigmoid", "softplus", "cube", "identity"]
@@ -135,7 +135,7 @@ class SentenceCNN(nn.Module):
                     f"{name} is {getattr(self, name)!r}; it must be one of {', '.join(values)}"
                 )
         for name in ("vocabulary", "classes", "embedding", "maps"):
-            at_least_one(getattr(self, name), name)
+            check_at_least_one(getattr(self, name), name)
         length = inputs.shape[1]
         if problem := window_problem(self.windows, length, self.k_needed()):
             raise ValueError(problem)

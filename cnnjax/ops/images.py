@@ -6,7 +6,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from cnnjax.ops.windows import at_least_one
+from cnnjax.ops.windows import check_at_least_one
 
 
 def intensity(images: jax.Array) -> jax.Array:
@@ -36,7 +36,7 @@ def resize_by_area(images: jax.Array, size: int) -> jax.Array:
     A size that is a multiple of the images' repeats pixels; their own leaves them as they are.
     Half types are averaged in float32.
     """
-    at_least_one(size, "size")
+    check_at_least_one(size, "size")
     down, right = (_overlaps(side, size) for side in images.shape[1:3])
     return jnp.einsum("nhwc,ih,jw->nijc", images, down, right).astype(images.dtype)
 
@@ -46,7 +46,7 @@ def enlarge(images: jax.Array, factor: int) -> jax.Array:
 
     Half types are weighed in float32.
     """
-    at_least_one(factor, "factor")
+    check_at_least_one(factor, "factor")
     enlarged = images
     for axis in (1, 2):
         matrix = _bilinear(images.shape[axis], factor)

@@ -26,11 +26,10 @@ def per_axis(value: int | Sequence[int], rank: int, name: str, minimum: int = 1)
     return values
 
 
-def at_least_one(value: int, name: str) -> int:
-    """``value``, an integer.  Raises ValueError, naming ``name``, for anything below 1 or else."""
+def check_at_least_one(value: int, name: str) -> None:
+    """Raise ValueError, naming ``name``, for anything but an integer of at least 1."""
     if not isinstance(value, int | Integral) or value < 1:
         raise ValueError(f"{name} is {value!r}; it must be an integer of at least 1")
-    return int(value)
 
 
 def pad_widths(
