@@ -95,9 +95,9 @@ class Run:
 
 
 def _timeless(value: Any) -> Any:
-    """Without times, and what they change: checksums, and the order of what was asked."""
+    """Without what was measured, and what was asked: that names the folder."""
     if isinstance(value, dict):
-        left_out = ("seconds", "checksum", "argv", "began", "pid")
+        left_out = ("seconds", "argv")
         return {key: _timeless(one) for key, one in value.items() if key not in left_out}
     return list(map(_timeless, value)) if isinstance(value, list) else value
 
