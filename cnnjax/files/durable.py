@@ -11,8 +11,7 @@ from typing import Any
 
 def sha256(path: Path) -> str:
     """The SHA-256 of a file as it is stored."""
-    with open(path, "rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+    return hashlib.sha256(path.read_bytes()).hexdigest()
 
 
 def digest(digests: Iterable[str]) -> str:
